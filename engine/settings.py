@@ -1,0 +1,95 @@
+"""Settings of one engine process: read from the environment once, frozen, passed down."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import ConfigurationError
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEDULERS = ("auto", "slurm", "local")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the engine keeps things and where it listens.
+
+    `home` lies on a file system that the nodes see; `local` on a local disk (databases do not survive NFS).
+    `host` is the address that NGINX and the gateway bind.
+    """
+
+    home: Path
+    local: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    address_port: int = 8080
+    scheduler: str = "auto"
+    database_url: str = ""
+    site_file: Path | None = None
+    models_file: Path | None = None
+    templates: Path = ROOT / "templates"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Settings from `ENGINE_*`; raises ConfigurationError for a value that cannot be."""
+        home = Path(environ.get("ENGINE_HOME") or "var").absolute()
+        local = Path(environ.get("ENGINE_LOCAL") or home / "local").absolute()
+        scheduler = environ.get("ENGINE_SCHEDULER") or "auto"
+        if scheduler not in SCHEDULERS:
+            raise ConfigurationError(f"ENGINE_SCHEDULER is {scheduler!r}; it must be one of {', '.join(SCHEDULERS)}")
+        return cls(
+            home=home,
+            local=local,
+            host=environ.get("ENGINE_HOST") or "127.0.0.1",
+            port=_port(environ, "ENGINE_PORT", 8000),
+            address_port=_port(environ, "ENGINE_ADDRESS_PORT", 8080),
+            scheduler=scheduler,
+            database_url=environ.get("ENGINE_DATABASE_URL") or f"sqlite:///{local / 'engine.db'}",
+            site_file=_file(environ, "ENGINE_SITE", Path("site.toml")),
+            models_file=_file(environ, "ENGINE_MODELS", None),
+        )
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ConfigurationError(f"{name} is {text!r}; it must be a port, 1 to 65535")
+    return int(text)
+
+
+def _file(environ: Mapping[str, str], name: str, default: Path | None) -> Path | None:
+    given = environ.get(name)
+    if given:
+        path = Path(given).absolute()
+        if not path.is_file():
+            raise ConfigurationError(f"{name} names {path}, which is not a file")
+        return path
+    return default.absolute() if default and default.is_file() else None
+
+
+NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "beegfs", "ceph", "fuse.sshfs", "9p"}
+
+
+def require_local_disk(path: Path, mounts: str | None = None) -> None:
+    """Raises ConfigurationError when `path` lies on a network file system, where SQLite's and Chroma's locks break.
+
+    `mounts` is the text of /proc/mounts.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/mounts").read_text()
+        except OSError:
+            return
+    resolved = os.path.realpath(path)
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        _, point, fstype, *_ = line.split(" ")
+        point = point.replace("\\040", " ")
+        inside = resolved == point or resolved.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, fstype
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise ConfigurationError(
+            f"ENGINE_LOCAL is {path}, on {kind} mounted at {best}; databases need a local disk: set ENGINE_LOCAL"
+        )
