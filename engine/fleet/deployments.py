@@ -67,10 +67,16 @@ class Replica:
     started_at: datetime | None = None
     ready_at: datetime | None = None
     expires_at: datetime | None = None
+    silent_since: datetime | None = None
     drain_asked_at: datetime | None = None
+    signalled_at: datetime | None = None
     cancel_asked_at: datetime | None = None
     ended_at: datetime | None = None
     timing: Timing | None = None
+
+    @property
+    def live(self) -> bool:
+        return self.stage != "failed"
 
     @property
     def serving(self) -> bool:

@@ -1,0 +1,145 @@
+"""plan(status, now) -> actions: all the policy of keeping replicas up. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from engine.fleet.deployments import Replica, Status
+
+GIVE_UP_AFTER = 3
+FIRST_DELAY = timedelta(seconds=5)
+LONGEST_DELAY = timedelta(minutes=5)
+# A replica whose lease and port are both dead, though its job is said to run, is replaced after this.
+SILENT_TOO_LONG = timedelta(minutes=5)
+# The successor is submitted this long before a replica's time limit, or a quarter of its life before, whichever is less.
+RENEW_BEFORE = timedelta(minutes=30)
+# A restart whose successor has waited this long for resources gives it the place of one old replica.
+MAKE_ROOM_AFTER = timedelta(seconds=60)
+# After the drain's own limit the sidecar gets this long before its job is cancelled.
+CANCEL_GRACE = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Starts the replica of this index anew."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Takes a replica out of rotation, then asks its sidecar to let its requests end."""
+
+    replica: Replica
+    why: str
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Ends a job at once."""
+
+    replica: Replica
+    why: str
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """No further attempt until somebody asks for one."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Everything of a stopped deployment has ended."""
+
+
+Action = Submit | Drain | Cancel | GiveUp | Forget
+
+
+def plan(status: Status, now: datetime) -> list[Action]:
+    """What to do so that the wanted number of replicas serves, and nothing that serves is ended before its successor serves."""
+    live = [replica for replica in status.replicas if replica.live]
+    overdue = [action for replica in live for action in _see_through(replica, status, now)]
+    if status.deployment.stopping:
+        stops = [Drain(replica, "the deployment is stopped") for replica in live if not replica.drain_asked_at]
+        return [*overdue, *stops] if live else [Forget()]
+    kept = [replica for replica in live if not replica.drain_asked_at]
+    fading = [replica for replica in kept if _is_fading(replica, status, now)]
+    current = [replica for replica in kept if replica not in fading]
+    return [*overdue, *_retire(status, current, fading, now), *_replace(status, current, now)]
+
+
+def backoff(status: Status, index: int) -> tuple[timedelta, int]:
+    """How long to wait after the last failure of this index, and how many early deaths in a row it has had.
+
+    A server that had served is replaced at once; each further failure doubles the wait from 5 s to 5 min.
+    """
+    failures = [failure for failure in status.failures if failure.index == index]
+    early = 0
+    for failure in reversed(failures):
+        if failure.was_ready:
+            break
+        early += 1
+    if len(failures) <= 1:
+        return timedelta(0), early
+    return min(FIRST_DELAY * 2 ** min(len(failures) - 2, 10), LONGEST_DELAY), early
+
+
+def _see_through(replica: Replica, status: Status, now: datetime) -> list[Action]:
+    """Finishes what was begun: a signal that was not delivered, a drain past its limit, a replica silent for too long."""
+    if replica.drain_asked_at:
+        limit = timedelta(seconds=status.deployment.drain_timeout_s) + CANCEL_GRACE
+        asked_again = replica.cancel_asked_at and now - replica.cancel_asked_at < CANCEL_GRACE
+        if now - replica.drain_asked_at > limit and not asked_again:
+            return [Cancel(replica, f"did not end within {limit.total_seconds():.0f} s of being asked")]
+        return [] if replica.signalled_at or replica.cancel_asked_at else [Drain(replica, "")]
+    if replica.silent_since and now - replica.silent_since > SILENT_TOO_LONG and not replica.cancel_asked_at:
+        return [Cancel(replica, f"silent since {replica.silent_since:%H:%M:%S}: {replica.reason}")]
+    return []
+
+
+def _is_fading(replica: Replica, status: Status, now: datetime) -> bool:
+    """True for a replica whose successor should be on its way: of an older generation, draining by itself, or near its end."""
+    if replica.generation < status.deployment.generation or replica.stage == "draining":
+        return True
+    if replica.expires_at is None or replica.started_at is None:
+        return False
+    life = replica.expires_at - replica.started_at
+    return replica.expires_at - now < min(RENEW_BEFORE, life / 4)
+
+
+def _retire(status: Status, current: list[Replica], fading: list[Replica], now: datetime) -> list[Action]:
+    wanted = status.deployment.replicas
+    by_use = sorted(current, key=lambda replica: (replica.serving, replica.stage == "loading", -replica.index))
+    surplus = by_use[: max(0, len(current) - wanted)]
+    useless = [old for old in fading if not old.serving and old.stage in ("queued", "loading")]
+    serving_old = sorted((old for old in fading if old.serving), key=lambda replica: replica.attempt)
+    enough = sum(replica.serving for replica in current if replica not in surplus) + len(serving_old) - wanted
+    stuck = any(replica.stage == "queued" and _older_than(replica, MAKE_ROOM_AFTER, now) for replica in current)
+    room = 1 if stuck and serving_old and status.deployment.generation > serving_old[0].generation else 0
+    replaced = serving_old[: max(0, enough, room)]
+    return [
+        *(Drain(replica, f"scaled to {wanted}") for replica in surplus),
+        *(Drain(replica, "replaced before it ever served") for replica in useless),
+        *(Drain(replica, "its successor serves" if enough > 0 else "makes room for its successor") for replica in replaced),
+    ]
+
+
+def _replace(status: Status, current: list[Replica], now: datetime) -> list[Action]:
+    if status.gave_up:
+        return []
+    taken = {replica.index for replica in current}
+    free = [index for index in range(status.deployment.replicas + len(taken)) if index not in taken]
+    actions: list[Action] = []
+    for index in free[: max(0, status.deployment.replicas - len(current))]:
+        delay, early = backoff(status, index)
+        last = next((failure for failure in reversed(status.failures) if failure.index == index), None)
+        if last and early >= GIVE_UP_AFTER:
+            return [GiveUp(f"{early} attempts ended before they served; the last: {last.reason}")]
+        if last is None or now - last.at >= delay:
+            actions.append(Submit(index))
+    return actions
+
+
+def _older_than(replica: Replica, age: timedelta, now: datetime) -> bool:
+    return replica.submitted_at is not None and now - replica.submitted_at > age

@@ -1,0 +1,173 @@
+"""Deployments on disk: loading and saving what was asked for, what is known of the replicas, and the events."""
+
+import secrets
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import ConfigurationError
+from engine.fleet.deployments import (
+    Deployment,
+    Event,
+    Failure,
+    Folder,
+    Replica,
+    Status,
+    folder,
+    secret,
+    to_json,
+    write_atomically,
+)
+from engine.settings import ROOT
+
+SIDECAR = ROOT / "engine" / "fleet" / "replica.py"
+HISTORY_KEPT = 50
+EVENTS_READ_BYTES = 1 << 20
+EVENTS_KEPT_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Record:
+    """The content of replicas.json: what the controller must not forget across its own restart."""
+
+    replicas: tuple[Replica, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    next_attempt: int = 1
+    gave_up: str = ""
+
+
+def create(home: Path, deployment: Deployment) -> Status:
+    """Makes the deployment's folder, keys and sidecar, and saves it."""
+    place = folder(home, deployment.name)
+    for path in (place.hosts, place.scripts, place.logs):
+        path.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(SIDECAR, place.root / "replica.py")
+    status = Status(
+        deployment, replica_key=secret(place.replica_key), access_token=secret(place.access_token)
+    )
+    save(home, status)
+    return status
+
+
+def save(home: Path, status: Status) -> None:
+    place = folder(home, status.deployment.name)
+    record = Record(
+        tuple(_without_key(replica) for replica in status.replicas),
+        status.failures,
+        status.next_attempt,
+        status.gave_up,
+    )
+    _write_if_changed(place.replicas, to_json(record))
+    _write_if_changed(place.deployment, to_json(status.deployment))
+
+
+def load_all(home: Path) -> dict[str, Status]:
+    """Every deployment under `home`; raises ConfigurationError naming the file that cannot be read."""
+    files = sorted((home / "deployments").glob("*/deployment.json"))
+    return {status.deployment.name: status for status in map(_load, files)}
+
+
+def _load(file: Path) -> Status:
+    place = Folder(file.parent)
+    try:
+        deployment = msgspec.json.decode(file.read_bytes(), type=Deployment)
+        record = Record()
+        if place.replicas.exists():
+            record = msgspec.json.decode(place.replicas.read_bytes(), type=Record)
+    except (msgspec.DecodeError, OSError) as error:
+        raise ConfigurationError(f"cannot read the deployment in {file.parent}: {error}") from error
+    return Status(
+        deployment,
+        record.replicas,
+        record.failures,
+        record.next_attempt,
+        record.gave_up,
+        secret(place.access_token),
+        secret(place.replica_key),
+    )
+
+
+def archive(home: Path, name: str, now: datetime) -> Path:
+    """Moves a stopped deployment's folder to history/, without its secrets, and keeps the last few there."""
+    place, history = folder(home, name), home / "history"
+    place.replica_key.unlink(missing_ok=True)
+    place.access_token.unlink(missing_ok=True)
+    history.mkdir(exist_ok=True)
+    target = history / f"{now:%Y%m%dT%H%M%S.%f}-{name}"
+    place.root.rename(target)
+    for old in sorted(history.iterdir())[:-HISTORY_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def remove(home: Path, name: str) -> None:
+    shutil.rmtree(folder(home, name).root, ignore_errors=True)
+
+
+def append_events(home: Path, events: Iterable[Event]) -> None:
+    for event in events:
+        path = folder(home, event.deployment).events
+        if path.parent.is_dir():
+            with path.open("ab") as file:
+                file.write(msgspec.json.encode(event) + b"\n")
+                size = file.tell()
+            if size > EVENTS_KEPT_BYTES:
+                _halve(path)
+
+
+def read_events(home: Path, name: str, limit: int) -> list[Event]:
+    """The last `limit` events of a deployment, oldest first; of a stopped one, too, if its name is not in use again."""
+    path = folder(home, name).events
+    if not path.exists():
+        path = max((home / "history").glob(f"*-{name}/events.jsonl"), default=path)
+    return [event for event in map(_decode_event, tail(path, EVENTS_READ_BYTES, limit)) if event]
+
+
+def tail(path: Path, limit_bytes: int, lines: int) -> list[str]:
+    """The last lines of a text file, reading at most `limit_bytes` of it; empty when there is no such file."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - limit_bytes))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return text.splitlines()[-lines:] if lines > 0 else []
+
+
+def home_id(home: Path) -> str:
+    """The random mark of this ENGINE_HOME, part of every job's comment."""
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / "home.id"
+    if not path.exists():
+        write_atomically(path, secrets.token_hex(4) + "\n")
+    return path.read_text().strip()
+
+
+def _decode_event(line: str) -> Event | None:
+    try:
+        return msgspec.json.decode(line, type=Event)
+    except msgspec.DecodeError:
+        return None
+
+
+def _halve(path: Path) -> None:
+    kept = tail(path, EVENTS_KEPT_BYTES // 2, 1 << 30)[1:]
+    write_atomically(path, "\n".join(kept) + "\n")
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    try:
+        if path.read_text() == text:
+            return
+    except FileNotFoundError:
+        pass
+    write_atomically(path, text)
+
+
+def _without_key(replica: Replica) -> Replica:
+    return replace(replica, endpoint=replace(replica.endpoint, key="")) if replica.endpoint else replica
