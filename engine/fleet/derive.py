@@ -17,13 +17,15 @@ FAILURES_KEPT = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Observation:
-    """One look at the world. `jobs` is None when the scheduler did not answer: then nothing may be concluded about jobs.
+    """One look at the world. `jobs` is None when the scheduler did not answer: then nothing may be concluded about jobs;
+    `jobs_at` is when it answered, for an answer may be older than a submission.
 
     `leases` maps a job id to its host file, `fresh` holds the ids whose lease is renewed, `refused` those whose port refused
     repeated probes. `last_line` gives the last line of a replica's log.
     """
 
     jobs: tuple[Job, ...] | None = None
+    jobs_at: datetime | None = None
     leases: dict[str, HostFile] = field(default_factory=dict)
     fresh: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
@@ -81,7 +83,7 @@ def _derive_one(old: Replica, job: Job | None, seen: Observation, key: str, now:
     new = replace(old, job_id=job.id, job_state=job.state, reason=explain(job), node=job.nodes or old.node)
     if job.ended:
         return replace(new, ended_at=now, in_rotation=False)
-    if job.waiting:
+    if job.waiting and job.id not in seen.fresh:
         return replace(new, stage="draining" if old.drain_asked_at else "queued", endpoint=None, in_rotation=False)
     return _with_lease(
         replace(new, started_at=job.started_at or old.started_at or now, expires_at=job.ends_at), seen, key, now
@@ -90,7 +92,8 @@ def _derive_one(old: Replica, job: Job | None, seen: Observation, key: str, now:
 
 def _missing(old: Replica, seen: Observation, key: str, now: datetime) -> Replica | None:
     """The scheduler answered, and this job was not in the answer."""
-    age = now - (old.submitted_at or now)
+    answered_at = seen.jobs_at or now
+    age = answered_at - (old.submitted_at or answered_at)
     if not old.job_id:
         return None if age > UNNAMED_GRACE else old
     if old.job_id in seen.fresh:

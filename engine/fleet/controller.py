@@ -1,0 +1,268 @@
+"""The controller: observe once, plan, act, publish. The only writer of events, hosts files and nginx.conf."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from engine.catalogue import Catalogue, missing_source
+from engine.errors import ConfigurationError, Conflict, EngineError, UnknownName
+from engine.fleet import hosts, render, store
+from engine.fleet.act import Actor
+from engine.fleet.deployments import Deployment, Event, Snapshot, Status, folder, write_atomically
+from engine.fleet.derive import Observation, derive
+from engine.fleet.health import Health
+from engine.fleet.jobs import Job, Node, Scheduler
+from engine.fleet.lock import ControllerLock
+from engine.fleet.nginx import Nginx
+from engine.fleet.plan import Drain
+from engine.fleet.poll import Answer, JobPoller
+from engine.fleet.request import LaunchRequest, compose
+from engine.fleet.roster import Roster
+from engine.settings import Settings
+from engine.site import Site
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+PROBE_EVERY_S = 5.0
+LOG_BYTES = 1 << 20
+
+
+def utcnow() -> datetime:
+    return datetime.now(UTC)
+
+
+class Controller:
+    """Keeps the deployments of one ENGINE_HOME up. Thread-safe; `snapshot` is read without a lock.
+
+    `schedulers` maps `slurm` and `local` to what is there, the default first. `gateway` is the address (`HOST:PORT`) that NGINX
+    forwards to.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        site: Site,
+        catalogue: Catalogue,
+        schedulers: Mapping[str, Scheduler],
+        nginx: Nginx | None = None,
+        gateway: str | None = None,
+        now: Callable[[], datetime] = utcnow,
+    ) -> None:
+        self._settings, self._site, self._catalogue = settings, site, catalogue
+        self._nginx, self._gateway, self._now = nginx, gateway, now
+        intervals = {"local": 0.0, "slurm": site.squeue_interval_s}
+        self._pollers = {name: JobPoller(each, intervals[name], now) for name, each in schedulers.items()}
+        self._roster = Roster(settings.home, now)
+        self._actor = Actor(self._roster, self._pollers, site, settings.templates, self._publish)
+        self._leases, self._health = hosts.Leases(), Health()
+        self._refused: frozenset[str] = frozenset()
+        self._probed_at: datetime | None = None
+        self._nginx_said = ""
+        self._mutex = threading.RLock()
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._lock = ControllerLock(settings.home)
+        self.snapshot: Snapshot | None = None
+
+    def run(self, wait_for_lock_s: float = 0.0) -> None:
+        """Ticks until `shut_down`; raises Conflict when another controller holds this ENGINE_HOME."""
+        self._lock.acquire(wait_for_lock_s)
+        try:
+            self._roster.load()
+            while not self._stopping.is_set():
+                self._lock.renew()
+                self._tick_or_log()
+                self._wake.wait(TICK_S)
+                self._wake.clear()
+        finally:
+            self._lock.release()
+            for poller in self._pollers.values():
+                poller.close()
+
+    def shut_down(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+
+    def tick(self) -> None:
+        """One round: observe, derive, plan, act, publish."""
+        answers = {name: poller.latest(self._roster.tracked(name)) for name, poller in self._pollers.items()}
+        with self._mutex:
+            self._observe(answers)
+            for scheduler, answer in answers.items():
+                self._actor.cancel_orphans(scheduler, answer.jobs or ())
+            for status in self._roster:
+                self._actor.settle(status.deployment.name)
+            self._publish()
+
+    def launch(self, request: LaunchRequest) -> Status:
+        """Saves a new deployment and submits its replicas.
+
+        Raises ConfigurationError, Conflict or SubmitFailed, and then leaves nothing behind.
+        """
+        with self._mutex:
+            deployment = self._compose(request)
+            name = deployment.name
+            self._require_free(deployment)
+            self._actor.script(deployment, 0, 0)
+            self._roster.create(deployment)
+            self._roster.say(name, "launched", f"{deployment.replicas} × {request.model or ' '.join(request.command)}")
+            try:
+                self._actor.settle(name, strict=True)
+            except EngineError:
+                self._roster.remove(name)
+                raise
+            self._publish()
+            return self._roster[name]
+
+    def scale(self, name: str, replicas: int) -> Status:
+        with self._mutex:
+            status = self._roster[name]
+            if status.deployment.stopping:
+                raise Conflict(f"deployment {name!r} is being stopped; launch it anew once it is gone")
+            most = max(status.deployment.max_replicas, replicas)
+            asked = replace(status.deployment, replicas=replicas, max_replicas=most)
+            return self._ask(status, asked, "scaled", f"from {status.deployment.replicas} to {replicas} replicas")
+
+    def restart(self, name: str) -> Status:
+        """Replaces every replica, new ones first; also lets a deployment that gave up try again."""
+        with self._mutex:
+            status = self._roster[name]
+            asked = replace(status.deployment, generation=status.deployment.generation + 1)
+            return self._ask(status, asked, "restarted", f"generation {asked.generation} replaces the running replicas")
+
+    def stop(self, name: str) -> Status:
+        with self._mutex:
+            status = self._roster[name]
+            asked = replace(status.deployment, stopping=True, replicas=0)
+            return self._ask(status, asked, "stopped", "all replicas drain, then the deployment is put into history/")
+
+    def drain(self, name: str, index: int) -> Status:
+        """Drains one replica; the wanted number stays, so that another takes its place."""
+        with self._mutex:
+            live = [replica for replica in self._roster[name].replicas if replica.live and not replica.drain_asked_at]
+            chosen = next((replica for replica in live if replica.index == index), None)
+            if chosen is None:
+                raise UnknownName("replica", str(index), [str(replica.index) for replica in live])
+            self._actor.drain(name, Drain(chosen, "asked by an operator"))
+            self._actor.settle(name)
+            self._publish()
+            return self._roster[name]
+
+    def render(self, request: LaunchRequest) -> str:
+        """The script that a launch would submit; nothing is written or submitted."""
+        return self._actor.script(self._compose(request), 0, 0)
+
+    def events(self, name: str | None, limit: int) -> list[Event]:
+        """The last events, oldest first, of one deployment (a stopped one, too) or of all."""
+        names = [name] if name else [status.deployment.name for status in self._roster]
+        found = [event for each in names for event in store.read_events(self._settings.home, each, limit)]
+        return sorted(found, key=lambda event: event.at)[-limit:]
+
+    def log(self, name: str, index: int | None, lines: int) -> str:
+        """The tail of the newest attempt's log, of one replica or of whichever was submitted last."""
+        tried = [replica for replica in self._roster[name].replicas if replica.job_id and index in (None, replica.index)]
+        if not tried:
+            return ""
+        path = self._roster.log_path(name, max(tried, key=lambda replica: replica.attempt))
+        return "\n".join(store.tail(path, LOG_BYTES, lines))
+
+    def jobs(self) -> dict[str, list[Job]]:
+        return {name: list(poller.last.jobs or ()) if poller.last else [] for name, poller in self._pollers.items()}
+
+    def cluster(self) -> dict[str, list[Node]]:
+        return {name: poller.scheduler.nodes() for name, poller in self._pollers.items()}
+
+    @property
+    def squeue_calls(self) -> int:
+        return sum(poller.calls for name, poller in self._pollers.items() if name == "slurm")
+
+    def _observe(self, answers: Mapping[str, Answer]) -> None:
+        home = self._settings.home
+        files = {status.deployment.name: hosts.read(folder(home, status.deployment.name).hosts) for status in self._roster}
+        self._refused = self._probe([file for each in files.values() for file in each])
+        for status in self._roster:
+            name, leases = status.deployment.name, files[status.deployment.name]
+            answer = answers.get(status.deployment.scheduler)
+            seen = Observation(
+                jobs=answer.jobs if answer else None,
+                jobs_at=answer.at if answer else None,
+                leases={lease.job_id: lease for lease in leases},
+                fresh=self._leases.fresh(name, leases),
+                refused=self._refused,
+                last_line=lambda replica, name=name: self._roster.last_line(name, replica),  # type: ignore[misc]
+            )
+            self._roster.update(derive(status, seen, self._roster.home_id, self._now()))
+
+    def _probe(self, leases: list[hosts.HostFile]) -> frozenset[str]:
+        now = self._now()
+        if self._probed_at and (now - self._probed_at).total_seconds() < PROBE_EVERY_S:
+            return self._refused
+        self._probed_at = now
+        return self._health.probe({lease.job_id: hosts.Endpoint(lease.host, lease.port) for lease in leases})
+
+    def _ask(self, status: Status, asked: Deployment, kind: str, words: str) -> Status:
+        kept = tuple(replica for replica in status.replicas if replica.live)
+        wanted = replace(status, deployment=asked, replicas=kept, failures=(), gave_up="")
+        self._roster.keep(wanted)
+        self._roster.say(asked.name, kind, words)
+        self._actor.settle(asked.name)
+        self._publish()
+        return self._roster[asked.name] if asked.name in self._roster else wanted
+
+    def _publish(self) -> None:
+        silent = {name: poller.silent_since for name, poller in self._pollers.items() if poller.silent_since}
+        self.snapshot = Snapshot(self._now(), {status.deployment.name: status for status in self._roster}, silent)
+        for status in self._roster:
+            path = folder(self._settings.home, status.deployment.name).hosts_file
+            text = hosts.hosts_text(replica.endpoint for replica in status.serving if replica.endpoint)
+            if not path.exists() or path.read_text() != text:
+                write_atomically(path, text)
+        if self._nginx:
+            self._apply_nginx(self._nginx)
+
+    def _apply_nginx(self, nginx: Nginx) -> None:
+        settings = self._settings
+        try:
+            text = render.nginx(
+                list(self._roster),
+                home=nginx.root,
+                host=settings.host,
+                port=settings.address_port,
+                gateway=self._gateway,
+                templates=settings.templates,
+            )
+            nginx.apply(text)
+            self._nginx_said = ""
+        except EngineError as error:
+            if str(error) != self._nginx_said:
+                log.error("%s", error)
+            self._nginx_said = str(error)
+
+    def _compose(self, request: LaunchRequest) -> Deployment:
+        deployment = compose(
+            request,
+            catalogue=self._catalogue,
+            site=self._site,
+            engines=render.engines(self._settings.templates),
+            schedulers=self._pollers,
+            now=self._now(),
+        )
+        missing = missing_source(deployment.model) if deployment.model else ""
+        if missing:
+            raise ConfigurationError(missing)
+        return deployment
+
+    def _require_free(self, deployment: Deployment) -> None:
+        if deployment.name in self._roster:
+            raise Conflict(f"a deployment named {deployment.name!r} exists; stop it first, or give another --name")
+        if deployment.path and any(status.deployment.path == deployment.path for status in self._roster):
+            raise Conflict(f"path {deployment.path!r} is taken by another app; give another --path")
+
+    def _tick_or_log(self) -> None:
+        try:
+            self.tick()
+        except Exception:
+            # The next tick starts from the same files; one bad round must not end the supervision of the rest.
+            log.exception("this round failed")
