@@ -50,6 +50,21 @@ class Settings:
             models_file=_file(environ, "ENGINE_MODELS", None),
         )
 
+    def environ(self) -> dict[str, str]:
+        """The environment from which a child process reads these same settings."""
+        values = {
+            "ENGINE_HOME": self.home,
+            "ENGINE_LOCAL": self.local,
+            "ENGINE_HOST": self.host,
+            "ENGINE_PORT": self.port,
+            "ENGINE_ADDRESS_PORT": self.address_port,
+            "ENGINE_SCHEDULER": self.scheduler,
+            "ENGINE_DATABASE_URL": self.database_url,
+            "ENGINE_SITE": self.site_file or "",
+            "ENGINE_MODELS": self.models_file or "",
+        }
+        return {name: str(value) for name, value in values.items()}
+
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     text = environ.get(name) or str(default)

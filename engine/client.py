@@ -1,0 +1,211 @@
+"""EngineClient and AsyncEngineClient: a gateway, or one deployment's own address, from Python."""
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import httpx
+
+from engine.errors import AccessDenied, EndpointRefused, EndpointTimedOut, GatewayError
+
+TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+
+
+class _Api:
+    """What a gateway offers. Each method returns the decoded JSON, or an awaitable of it in the asynchronous client.
+
+    Raises EndpointRefused when nothing answers, EndpointTimedOut, AccessDenied for 401 and 403, and GatewayError, which carries
+    the status and the code, for every other error that the gateway answers.
+    """
+
+    def _json(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        raise NotImplementedError
+
+    def models(self) -> Any:
+        """`GET /v1/models`: what can be asked now, with readiness and load."""
+        return self._json("GET", "/v1/models")
+
+    def chat(self, model: str, messages: list[dict[str, Any]], **parameters: Any) -> Any:
+        """One chat completion; `parameters` are OpenAI's (max_tokens, temperature, tools, …)."""
+        return self._json("POST", "/v1/chat/completions", {"model": model, "messages": messages, **parameters})
+
+    def complete(self, model: str, prompt: str, **parameters: Any) -> Any:
+        return self._json("POST", "/v1/completions", {"model": model, "prompt": prompt, **parameters})
+
+    def embeddings(self, model: str, texts: list[str], **parameters: Any) -> Any:
+        return self._json("POST", "/v1/embeddings", {"model": model, "input": texts, **parameters})
+
+    def health(self) -> Any:
+        return self._json("GET", "/health")
+
+    def deployments(self) -> Any:
+        """The rows of `engine ps`."""
+        return self._json("GET", "/api/deployments")
+
+    def deployment(self, name: str) -> Any:
+        return self._json("GET", f"/api/deployments/{name}")
+
+    def launch(self, **request: Any) -> Any:
+        """Fields of LaunchRequest; returns at once with the new deployment's row and its access token."""
+        return self._json("POST", "/api/deployments", request)
+
+    def render(self, **request: Any) -> Any:
+        return self._json("POST", "/api/render", request)
+
+    def scale(self, name: str, replicas: int) -> Any:
+        return self._json("PATCH", f"/api/deployments/{name}", {"replicas": replicas})
+
+    def drain(self, name: str, replica: int) -> Any:
+        return self._json("POST", f"/api/deployments/{name}/drain", replica=replica)
+
+    def restart(self, name: str) -> Any:
+        return self._json("POST", f"/api/deployments/{name}/restart")
+
+    def stop(self, name: str) -> Any:
+        return self._json("DELETE", f"/api/deployments/{name}")
+
+    def events(self, name: str | None = None, limit: int = 100) -> Any:
+        path = f"/api/deployments/{name}/events" if name else "/api/events"
+        return self._json("GET", path, limit=limit)
+
+    def log(self, name: str, replica: int | None = None, lines: int = 100) -> Any:
+        return self._json("GET", f"/api/deployments/{name}/log", replica=replica, lines=lines)
+
+    def jobs(self) -> Any:
+        return self._json("GET", "/api/jobs")
+
+    def cluster(self) -> Any:
+        return self._json("GET", "/api/cluster")
+
+
+class EngineClient(_Api):
+    """Synchronous. `url` is the one address, a gateway's, or a deployment's `…/deployments/NAME/v1` with its access token."""
+
+    def __init__(self, url: str, key: str, transport: httpx.BaseTransport | None = None) -> None:
+        # Proxies of the environment are for the world outside; a gateway is inside.
+        self._http = httpx.Client(
+            base_url=_base(url), headers=_headers(key), timeout=TIMEOUT, trust_env=False, transport=transport
+        )
+
+    def __enter__(self) -> "EngineClient":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def chat_stream(self, model: str, messages: list[dict[str, Any]], **parameters: Any) -> Iterator[dict[str, Any]]:
+        """The chunks of a streamed chat completion as they arrive."""
+        body = {"model": model, "messages": messages, "stream": True, **parameters}
+        try:
+            with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
+                if response.is_error:
+                    response.read()
+                _raise_for(response)
+                yield from filter(None, map(_chunk, response.iter_lines()))
+        except httpx.HTTPError as error:
+            raise _translated(error) from error
+
+    def _json(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        try:
+            response = self._http.request(method, path, json=body, params=_given(query))
+        except httpx.HTTPError as error:
+            raise _translated(error) from error
+        _raise_for(response)
+        return response.json()
+
+
+class AsyncEngineClient(_Api):
+    """Asynchronous; the same methods, to be awaited."""
+
+    def __init__(self, url: str, key: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._http = httpx.AsyncClient(
+            base_url=_base(url), headers=_headers(key), timeout=TIMEOUT, trust_env=False, transport=transport
+        )
+
+    async def __aenter__(self) -> "AsyncEngineClient":
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def chat_stream(
+        self, model: str, messages: list[dict[str, Any]], **parameters: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The chunks of a streamed chat completion as they arrive."""
+        body = {"model": model, "messages": messages, "stream": True, **parameters}
+        try:
+            async with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
+                if response.is_error:
+                    await response.aread()
+                _raise_for(response)
+                async for line in response.aiter_lines():
+                    if chunk := _chunk(line):
+                        yield chunk
+        except httpx.HTTPError as error:
+            raise _translated(error) from error
+
+    async def _json(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        try:
+            response = await self._http.request(method, path, json=body, params=_given(query))
+        except httpx.HTTPError as error:
+            raise _translated(error) from error
+        _raise_for(response)
+        return response.json()
+
+
+def _base(url: str) -> str:
+    return url.rstrip("/").removesuffix("/v1")
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _given(query: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in query.items() if value is not None}
+
+
+def _chunk(line: str) -> dict[str, Any] | None:
+    if not line.startswith("data:") or line.endswith("[DONE]"):
+        return None
+    chunk: dict[str, Any] = json.loads(line[5:])
+    if "error" in chunk:
+        raise GatewayError(_message(chunk), 502, _code(chunk))
+    return chunk
+
+
+def _raise_for(response: httpx.Response) -> None:
+    if response.is_success:
+        return
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    where = f"{response.request.method} {response.request.url}"
+    message = _message(body) or f"{where} answered {response.status_code}: {response.text[:200]}"
+    if response.status_code in (401, 403):
+        raise AccessDenied(message)
+    raise GatewayError(message, response.status_code, _code(body))
+
+
+def _message(body: Any) -> str:
+    error = body.get("error") if isinstance(body, dict) else None
+    return str(error.get("message", "")) if isinstance(error, dict) else ""
+
+
+def _code(body: Any) -> str | None:
+    error = body.get("error") if isinstance(body, dict) else None
+    return error.get("code") if isinstance(error, dict) else None
+
+
+def _translated(error: httpx.HTTPError) -> EndpointRefused | EndpointTimedOut:
+    where = str(error.request.url) if getattr(error, "_request", None) else "the gateway"
+    if isinstance(error, httpx.TimeoutException):
+        return EndpointTimedOut(f"{where} gave no answer in time: {error!r}")
+    return EndpointRefused(f"{where} could not be reached: {error}; is the gateway running? (`engine serve`)")

@@ -1,0 +1,30 @@
+"""Listening sockets and free ports."""
+
+import socket
+
+from engine.errors import ConfigurationError
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; raises ConfigurationError when the address is taken or is not ours."""
+    try:
+        return socket.create_server((host, port), family=_family(host), backlog=4096)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen at {host}:{port}: {error.strerror}; choose another port") from error
+
+
+def is_free(host: str, port: int) -> bool:
+    try:
+        listen(host, port).close()
+    except ConfigurationError:
+        return False
+    return True
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    with listen(host, 0) as found:
+        return int(found.getsockname()[1])
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
