@@ -1,4 +1,4 @@
-"""What a scheduler tells: Job and Node, and pure parsers of squeue, sacct and sinfo output."""
+"""What a scheduler tells: Job and Node, what they mean in plain words, and the contract of schedulers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-# Slurm's own words (squeue(1), JOB STATE CODES). A state in none of these sets is treated as alive: unknown is not gone.
+from engine.fleet import reasons
+
+# Slurm's own words (squeue(1), JOB STATE CODES). A state in none of these sets counts as alive: unknown is not gone.
 WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
 RUNNING = frozenset({"RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"})
 ENDED = frozenset(
@@ -17,7 +19,11 @@ ENDED = frozenset(
 
 @dataclass(frozen=True)
 class Job:
-    """One job as the scheduler shows it. Times are UTC; `comment` is ours and tells whose replica it is."""
+    """One job as the scheduler shows it. Times are UTC; `comment` is ours and tells whose replica it is.
+
+    `exit_code` is `code:signal`, empty where the scheduler's list does not show it. `expected_start_at` is
+    the scheduler's guess for a waiting job.
+    """
 
     id: str
     name: str
@@ -33,6 +39,7 @@ class Job:
     started_at: datetime | None = None
     ends_at: datetime | None = None
     exit_code: str = ""
+    expected_start_at: datetime | None = None
 
     @property
     def waiting(self) -> bool:
@@ -56,6 +63,7 @@ class Node:
     gpus: dict[str, int]
     gpus_used: dict[str, int]
     reason: str = ""
+    mem_gb_used: float = 0.0
 
 
 class Scheduler(Protocol):
@@ -85,3 +93,38 @@ class Scheduler(Protocol):
         """When the scheduler would start this script; nothing is submitted."""
 
     def nodes(self) -> list[Node]: ...
+
+
+def explain(job: Job) -> str:
+    """What state and reason of a job mean; what we have no words for is given in Slurm's own."""
+    if job.state in WAITING:
+        return _pending(job)
+    if job.state in ENDED:
+        return _ended(job)
+    words = reasons.LIVE.get(job.state, job.state)
+    return f"{words} on {job.nodes}" if job.nodes and words == "running" else words
+
+
+def _pending(job: Job) -> str:
+    reason = job.reason or "None"
+    families = (text for start, text in reasons.PREFIXES.items() if reason.startswith(start))
+    words = reasons.PENDING.get(reason) or next(families, "waiting")
+    known = f"{words} ({reason})" if job.reason else words
+    expected = f"; expected to start at {job.expected_start_at:%Y-%m-%d %H:%M} UTC" if job.expected_start_at else ""
+    return known + expected
+
+
+def _ended(job: Job) -> str:
+    words = reasons.ENDED[job.state]
+    if job.reason in reasons.PENDING and job.reason not in ("None", "NodeDown"):
+        return f"{words}: {reasons.PENDING[job.reason]} ({job.reason})"
+    if job.state != "FAILED":
+        return f"{words} ({job.state})"
+    return f"{words}: {job.reason}" if " " in job.reason else f"{words}{_exit(job.exit_code)} (FAILED)"
+
+
+def _exit(exit_code: str) -> str:
+    code, _, signal = exit_code.partition(":")
+    if signal not in ("", "0"):
+        return f", killed by signal {signal}"
+    return f", exit code {code}" if code not in ("", "0") else ""

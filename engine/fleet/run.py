@@ -23,8 +23,8 @@ Run = Callable[[Sequence[str], float], Completed]
 def run(argv: Sequence[str], timeout_s: float) -> Completed:
     """Runs a program to its end, in the C locale.
 
-    Raises TimeoutError when it has not ended after `timeout_s` (it and its children are killed) and FileNotFoundError when
-    there is no such program.
+    Raises TimeoutError when it has not ended after `timeout_s` (it and its children are killed) and FileNotFoundError
+    when there is no such program.
     """
     with subprocess.Popen(
         list(argv),

@@ -1,0 +1,141 @@
+"""Slurm: a thin shell around sbatch, squeue, scancel, scontrol and sacct. What they print is read in parse.py."""
+
+import os
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from engine.errors import SchedulerError, SchedulerUnreachable, SubmitFailed
+from engine.fleet import parse
+from engine.fleet.jobs import Job, Node
+from engine.fleet.run import Completed, Run, run
+
+# What Slurm's commands say when slurmctld or its network is away, whatever they were asked.
+_UNREACHABLE = (
+    "Unable to contact slurm controller",
+    "Unable to establish controller machine",
+    "Unable to establish control machine address",
+    "Socket timed out",
+    "Connection refused",
+    "Connection timed out",
+    "Zero Bytes were transmitted",
+    "temporarily unable to accept job",
+    "Communication connection failure",
+    "Unexpected message received",
+    "Protocol authentication error",
+    "Munge encode failed",
+    "No route to host",
+    "Unable to process configuration file",
+    "DNS SRV lookup failed",
+)
+_GONE = ("Invalid job id", "already completing or completed", "Job/step already completing", "already finished")
+
+
+class Slurm:
+    """The scheduler contract (jobs.Scheduler) on a Slurm cluster, as the user `user` (a number or a name).
+
+    `json` reads `squeue --json` instead of `squeue -o`: it brings exit codes, but Slurm 22 ignores its filters, so that
+    every user's jobs travel. A submit that times out may have reached slurmctld all the same: the comment tells.
+    """
+
+    name = "slurm"
+
+    def __init__(self, run: Run = run, user: str | None = None, timeout_s: float = 20.0, json: bool = False) -> None:
+        self._run, self._timeout_s, self._json = run, timeout_s, json
+        self._user = user or str(os.getuid())
+        self._accounting = True
+
+    @staticmethod
+    def available(run: Run = run, timeout_s: float = 10.0) -> bool:
+        """Whether there is an sbatch and slurmctld answers sinfo."""
+        try:
+            return all(run(argv, timeout_s).returncode == 0 for argv in (["sbatch", "--version"], ["sinfo", "-h"]))
+        except (TimeoutError, OSError):
+            return False
+
+    def submit(self, script: Path) -> str:
+        # sbatch hands its environment to the job: the C locale that we run commands in is not for it.
+        answer = self._ask(["env", "-u", "LC_ALL", "sbatch", "--parsable", str(script)], times=False)
+        if answer.returncode != 0:
+            raise SubmitFailed(f"sbatch refused {script}: {_last_line(answer)}")
+        try:
+            return parse.parse_job_id(answer.stdout)
+        except ValueError as error:
+            raise SchedulerUnreachable(f"sbatch {script} answered without a job id: {answer.stdout!r}") from error
+
+    def jobs(self) -> list[Job]:
+        if self._json:
+            text = self._answer(["squeue", "-t", "all", "-u", self._user, "--json"])
+            return parse.parse_squeue_json(text, self._user)
+        columns = ["-o", parse.SQUEUE_FORMAT]
+        return parse.parse_squeue(self._answer(["squeue", "-h", "-r", "-t", "all", "-u", self._user, *columns]))
+
+    def ended_jobs(self, job_ids: Iterable[str]) -> list[Job]:
+        """From accounting, or without it from slurmctld, which forgets a job some minutes after its end (MinJobAge)."""
+        ids = list(job_ids)
+        if not ids:
+            return []
+        found = self._sacct(ids) if self._accounting else None
+        jobs = self._remembered(ids) if found is None else found
+        return [job for job in jobs if job.ended]
+
+    def signal(self, job_id: str, signal: str) -> None:
+        self._scancel(["--batch", f"--signal={signal}", job_id])
+
+    def cancel(self, job_id: str) -> None:
+        self._scancel([job_id])
+
+    def expected_start(self, script: Path) -> datetime | None:
+        """Raises SubmitFailed where the job could never start."""
+        answer = self._ask(["sbatch", "--test-only", str(script)])
+        if answer.returncode != 0:
+            raise SubmitFailed(f"sbatch --test-only refused {script}: {_last_line(answer)}")
+        return parse.parse_expected_start(answer.stderr + answer.stdout)
+
+    def nodes(self) -> list[Node]:
+        return parse.parse_nodes(self._answer(["scontrol", "show", "node", "-d", "-o"]))
+
+    def hostnames(self, nodes: str) -> list[str]:
+        """The names in Slurm's short form: `n[1-3]` to n1, n2, n3."""
+        return self._answer(["scontrol", "show", "hostnames", nodes]).split() if nodes else []
+
+    def _sacct(self, ids: Sequence[str]) -> list[Job] | None:
+        command = ["sacct", "-n", "-P", "-X", "-D", f"--delimiter={parse.SEPARATOR}", "-j", ",".join(ids)]
+        try:
+            answer = self._ask([*command, f"--format={parse.SACCT_FORMAT}"])
+        except SchedulerUnreachable:
+            return None  # slurmdbd is away; slurmctld may know
+        if "accounting storage is disabled" in answer.stderr:
+            self._accounting = False
+        return parse.parse_sacct(answer.stdout) if answer.returncode == 0 else None
+
+    def _remembered(self, ids: Sequence[str]) -> list[Job]:
+        # One id at a time: a list is not understood, and all jobs of all users would be heavy on a big cluster.
+        answers = (self._ask(["scontrol", "show", "job", "-o", job_id]) for job_id in ids)
+        return [job for answer in answers if answer.returncode == 0 for job in parse.parse_scontrol_jobs(answer.stdout)]
+
+    def _scancel(self, arguments: Sequence[str]) -> None:
+        answer = self._ask(["scancel", *arguments])
+        if answer.returncode != 0 and not any(words in answer.stderr for words in _GONE):
+            raise SchedulerError(f"scancel {' '.join(arguments)} failed: {_last_line(answer)}")
+
+    def _answer(self, argv: Sequence[str]) -> str:
+        answer = self._ask(argv)
+        if answer.returncode != 0:
+            raise SchedulerUnreachable(f"{argv[0]} failed with {answer.returncode}: {_last_line(answer)}")
+        return answer.stdout
+
+    def _ask(self, argv: Sequence[str], times: bool = True) -> Completed:
+        asked = " ".join(argv[:6])
+        try:
+            answer = self._run(["env", "SLURM_TIME_FORMAT=%s", *argv] if times else argv, self._timeout_s)
+        except (TimeoutError, OSError) as error:
+            raise SchedulerUnreachable(f"`{asked}`: {error}; is slurmctld up (`scontrol ping`)?") from error
+        if answer.returncode != 0 and any(words in answer.stderr for words in _UNREACHABLE):
+            raise SchedulerUnreachable(f"`{asked}`: {_last_line(answer)}; is slurmctld up (`scontrol ping`)?")
+        return answer
+
+
+def _last_line(answer: Completed) -> str:
+    lines = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
+    return lines[-1] if lines else f"no output, exit code {answer.returncode}"
