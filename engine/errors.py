@@ -21,6 +21,7 @@
 A message says what was tried, what came back, and where to look.
 """
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -33,11 +34,15 @@ class ConfigurationError(EngineError):
 
 
 class UnknownName(ConfigurationError):
-    """`kind` is the noun for people ("model", "deployment"), `known` the names that would have worked."""
+    """`kind` is the noun for people ("model", "deployment"), `known` the names that would have worked.
+
+    The message names the most similar ones first.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
-        listed = ", ".join(self.known) or "none yet"
+        close = difflib.get_close_matches(name, self.known)
+        listed = ", ".join([*close, *(one for one in self.known if one not in close)]) or "none yet"
         super().__init__(f"unknown {kind} {name!r}; known: {listed}")
 
 
