@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from engine.client import AsyncEngineClient, EngineClient
-from engine.launch import Launch, Say, say_on_stderr
+from engine.launching import Launch, Say, say_on_stderr
 from engine.settings import Settings
 
 __all__ = ["AsyncEngineClient", "EngineClient", "Launch", "Settings", "launch"]

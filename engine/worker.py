@@ -1,0 +1,113 @@
+"""The worker of `engine serve`: the gateway on an asyncio loop, the controller in a thread beside it."""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from types import FrameType
+
+import uvicorn
+
+from engine.catalogue import Catalogue
+from engine.errors import ConfigurationError, EngineError
+from engine.fleet.controller import Controller
+from engine.fleet.jobs import Scheduler
+from engine.fleet.local import LocalScheduler
+from engine.fleet.nginx import Nginx
+from engine.fleet.slurm import Slurm
+from engine.gateway.app import create_app
+from engine.gateway.keys import Keys
+from engine.serve import LEAVING, NOTIFY_FD, SOCKET_FD, TOKEN
+from engine.settings import Settings
+from engine.site import Site
+
+log = logging.getLogger(__name__)
+
+# The one before may still be ending; it gives the lock up as soon as it is asked to leave.
+WAIT_FOR_LOCK_S = 120.0
+# Requests that had begun may take this long to end after SIGTERM.
+GRACE_S = 600
+
+
+class Gateway(uvicorn.Server):
+    """uvicorn, which on the first signal also lets the supervisor start the next worker and the next controller take over."""
+
+    def __init__(self, config: uvicorn.Config, controller: Controller, notify: int) -> None:
+        super().__init__(config)
+        self._controller, self._notify = controller, notify
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            os.write(self._notify, LEAVING)
+            self._controller.shut_down()
+        super().handle_exit(sig, frame)
+
+
+def schedulers(settings: Settings) -> dict[str, Scheduler]:
+    """What jobs can run on, the default first; raises ConfigurationError when Slurm is asked for and does not answer."""
+    local = LocalScheduler(settings.home / "local-scheduler")
+    if settings.scheduler == "local":
+        return {"local": local}
+    if Slurm.available():
+        return {"slurm": Slurm(), "local": local}
+    if settings.scheduler == "slurm":
+        raise ConfigurationError("Slurm is asked for, but sbatch and sinfo do not answer here; see `engine doctor`")
+    return {"local": local}
+
+
+def make_controller(settings: Settings, found: Mapping[str, Scheduler], nginx: bool) -> Controller:
+    return Controller(
+        settings,
+        Site.load(settings.site_file),
+        Catalogue.load(settings.models_file),
+        found,
+        nginx=Nginx(settings.home / "nginx") if nginx else None,
+        gateway=f"127.0.0.1:{settings.port}" if nginx else None,
+    )
+
+
+def main(environ: Mapping[str, str]) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings.from_env(environ)
+    controller = make_controller(settings, schedulers(settings), bool(environ.get("ENGINE_NGINX")))
+    app = create_app(controller, Keys(settings.database_url), settings, environ[TOKEN])
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        log_config=None,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = Gateway(config, controller, int(environ[NOTIFY_FD]))
+    thread = threading.Thread(target=_control, args=(controller, server), name="controller")
+    thread.start()
+    listener = socket.socket(fileno=int(environ[SOCKET_FD]))
+    try:
+        asyncio.run(server.serve(sockets=[listener]), loop_factory=config.get_loop_factory())
+    finally:
+        controller.shut_down()
+        thread.join(30)
+
+
+def _control(controller: Controller, server: Gateway) -> None:
+    """A worker without its controller is no use: it leaves, and the supervisor tries again."""
+    try:
+        controller.run(WAIT_FOR_LOCK_S)
+    except Exception:
+        log.exception("the controller ended")
+        server.should_exit = True
+
+
+if __name__ == "__main__":
+    try:
+        main(os.environ)
+    except EngineError as error:
+        sys.exit(f"engine: {error}")
