@@ -1,0 +1,122 @@
+"""How one request passes through the simulated machine: it waits for a slot, its tokens come on time, it leaves."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from engine.bench import replies
+from engine.bench.clock import Clock, Timer
+from engine.bench.replies import Ask
+from engine.bench.slots import Slots
+from engine.bench.vllm_metrics import Metrics
+from engine.bench.wire import LAST_CHUNK, SSE, Connection
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When the tokens of one answer come, in seconds after it got its slot."""
+
+    latency_s: float = 0.1
+    ttft_s: float | None = None
+    itl_s: float = 0.0
+
+    def total_s(self, tokens: int) -> float:
+        return self.latency_s if self.ttft_s is None else self.ttft_s + self.itl_s * tokens
+
+    def token_s(self, index: int, tokens: int) -> float:
+        """The time of token `index` (from 0) of `tokens`; the end of the stream is index `tokens`."""
+        if self.ttft_s is None:
+            return self.latency_s * min(1.0, (index + 1) / tokens)
+        return self.ttft_s + self.itl_s * index
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What all requests share."""
+
+    clock: Clock
+    slots: Slots
+    metrics: Metrics
+    schedule: Schedule
+
+
+class Turn:
+    """One request from its arrival to its last byte; it holds a slot while it runs."""
+
+    def __init__(self, machine: Machine, connection: Connection, ask: Ask, breaks: bool) -> None:
+        self._machine, self._connection, self._ask, self._breaks = machine, connection, ask, breaks
+        self.arrived = machine.clock.moment()
+        self._started = 0.0
+        self._timer: Timer | None = None
+        self._events: Iterator[bytes] | None = replies.events(ask) if ask.stream else None
+        self._body = b"" if ask.stream else replies.whole(ask)  # made now, so that it costs nothing when it is due
+        self._sent = 0
+        self._tokens = len(ask.words)
+
+    def begin(self, at: float) -> None:
+        self._started = at
+        self._machine.metrics.queue_s.observe(at - self.arrived)
+        self._follow(at)
+
+    def abandon(self) -> None:
+        """The client left: its slot, or its place in the queue, is free."""
+        self._machine.metrics.finished["abort"] += 1
+        if self._machine.slots.forget(self):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._machine.slots.leave(self._machine.clock.now())
+
+    def _follow(self, at: float) -> None:
+        schedule = self._machine.schedule
+        after = schedule.token_s(self._sent, self._tokens) if self._events else schedule.total_s(self._tokens)
+        if after or at > self.arrived:
+            then = self._tell if self._events else self._end
+            self._timer = self._machine.clock.call_at(self._started + after, then)
+        elif self._events:
+            self._tell(at)
+        else:
+            self._end(at)
+
+    def _tell(self, _: float) -> None:
+        """Sends every token that is due by now."""
+        schedule, clock, events = self._machine.schedule, self._machine.clock, self._events
+        assert events is not None
+        parts = [] if self._sent else [SSE]
+        now = clock.now()
+        due = self._started + schedule.token_s(self._sent, self._tokens)
+        while due <= now and self._sent <= self._tokens:
+            parts.append(self._connection.chunk(next(events)))
+            self._sent += 1
+            self._machine.metrics.generation_tokens += self._ask.choices if self._sent <= self._tokens else 0
+            if self._sent == 1:
+                self._machine.metrics.first_token_s.observe(due - self.arrived)
+            if self._breaks and self._sent > self._tokens // 2:
+                return self._break(parts)
+            ended, due = due, self._started + schedule.token_s(self._sent, self._tokens)
+        if self._sent > self._tokens:
+            self._finish(ended)
+            self._connection.transport.write(b"".join((*parts, LAST_CHUNK)))
+            self._connection.done()
+        else:
+            if parts:
+                self._connection.transport.write(b"".join(parts))
+            self._timer = clock.call_at(due, self._tell)
+
+    def _end(self, at: float) -> None:
+        if self._breaks:
+            return self._break([])
+        self._machine.metrics.first_token_s.observe(at - self.arrived)
+        self._machine.metrics.generation_tokens += self._ask.completion_tokens
+        self._finish(at)
+        self._connection.respond(200, self._body)
+
+    def _break(self, parts: Sequence[bytes]) -> None:
+        self._connection.transport.write(b"".join(parts))
+        self._connection.transport.close()
+
+    def _finish(self, at: float) -> None:
+        self._connection.work = None
+        metrics = self._machine.metrics
+        metrics.finished[self._ask.finish] += 1
+        metrics.latency_s.observe(at - self.arrived)
+        self._machine.slots.leave(at)
