@@ -1,6 +1,6 @@
 """The worker of `engine serve`: the gateway on an asyncio loop, the controller in a thread beside it."""
 
-import asyncio
+
 import logging
 import os
 import socket
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import FrameType
 
 import uvicorn
+import uvloop
 
 from engine.catalogue import Catalogue
 from engine.errors import ConfigurationError, EngineError
@@ -91,7 +92,7 @@ def main(environ: Mapping[str, str]) -> None:
     thread.start()
     listener = socket.socket(fileno=int(environ[SOCKET_FD]))
     try:
-        asyncio.run(server.serve(sockets=[listener]), loop_factory=config.get_loop_factory())
+        uvloop.run(server.serve(sockets=[listener]))
     finally:
         controller.shut_down()
         thread.join(30)

@@ -84,3 +84,11 @@ def _start_time(pid: int) -> str:
 
 def _describe(holder: dict[str, object] | None) -> str:
     return f"process {holder.get('pid')} on {holder.get('host')}" if holder else "nobody"
+
+
+def process_is_gone(pid: int) -> bool:
+    """True when no process has this pid, or only a zombie does."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -171,3 +172,8 @@ def _write_if_changed(path: Path, text: str) -> None:
 
 def _without_key(replica: Replica) -> Replica:
     return replace(replica, endpoint=replace(replica.endpoint, key="")) if replica.endpoint else replica
+
+
+def plain(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """Events as JSON-ready values, times in ISO 8601."""
+    return [msgspec.to_builtins(event) for event in events]

@@ -1,0 +1,65 @@
+"""The command line: `python -m engine …`.
+
+Exit 0 done, 1 failed, 2 wrong use. An error is one line on stderr: what was tried, what came back, where to look.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+from pydantic import ValidationError
+
+from engine.commands import fleet, keys, serving, show
+from engine.errors import ConfigurationError, EngineError, GatewayError
+
+WRONG_USE = (400, 404, 422)
+
+app = typer.Typer(
+    help="Serve large language models on a Slurm cluster behind one address.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    *(show.doctor, show.models, show.render),
+    *(fleet.launch, fleet.ps, fleet.events, fleet.logs, fleet.scale, fleet.drain, fleet.restart, fleet.stop),
+    *(serving.serve, serving.up, serving.down),
+):
+    app.command()(command)
+app.add_typer(keys.app, name="keys")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    try:
+        result = app(list(arguments) if arguments is not None else None, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as help_wanted:
+        print(help_wanted.format_message())
+        return 2
+    except click.UsageError as error:
+        return _fail(f"{error.format_message()} (see --help)", 2)
+    except click.exceptions.Abort:
+        return _fail("interrupted", 130)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return _fail(f"{'.'.join(map(str, first['loc'])) or 'request'}: {first['msg']}", 2)
+    except GatewayError as error:
+        return _fail(str(error), 2 if error.status in WRONG_USE else 1)
+    except EngineError as error:
+        return _fail(str(error), 2 if isinstance(error, ConfigurationError) else 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"engine: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
