@@ -87,8 +87,8 @@ class EngineSite:
 class Site:
     """One cluster. `gpu_types` maps a GPU type to the VRAM of one in GB.
 
-    `python` runs the sidecar on the nodes (3.6 and up is enough), `engine_python` the simulator and the packaged llama.cpp,
-    with `engine_root` as the place of this repository.
+    `python` runs the sidecar on the nodes (3.6 and up is enough), `engine_python` the simulator and the packaged
+    llama.cpp, with `engine_root` as the place of this repository.
     """
 
     __pydantic_config__ = STRICT
@@ -117,6 +117,7 @@ class Site:
     drain_timeout_s: Annotated[int, Field(ge=0, le=86400)] = 300
     signal_lead_s: Annotated[int, Field(ge=0, le=65535)] = 420
     load_timeout_s: Annotated[int, Field(ge=1)] = 3600
+    squeue_interval_s: Annotated[float, Field(ge=1)] = 15.0
 
     @classmethod
     def load(cls, path: Path | None) -> "Site":
@@ -136,6 +137,21 @@ class Site:
                 )
         defaults = {name: getattr(cls, name) for name in ("python", "engine_python", "engine_root", "interface")}
         return replace(site, **{name: value for name, value in defaults.items() if not getattr(site, name)})
+
+    def on_this_machine(self) -> "Site":
+        """The same site as the local scheduler sees it: no partitions, no modules, loopback only, our own Python."""
+        return replace(
+            self,
+            placement=Placement(),
+            partitions={},
+            gpu_types={},
+            modules=(),
+            gres_style="gres",
+            python=sys.executable,
+            engine_python=sys.executable,
+            engine_root=str(ROOT),
+            interface="127.0.0.1",
+        )
 
     @property
     def directives(self) -> dict[str, str]:
@@ -176,7 +192,7 @@ def _no_gpu(site: Site, resources: Resources, partition: str, offered: dict[str,
 def choose_partition(site: Site, placement: Placement, resources: Resources) -> str:
     """The partition to ask for: the given one, else the first listed that has the GPUs and allows the time.
 
-    "" is Slurm's default. Raises UnknownName for one that the site does not list, ConfigurationError when it cannot fit.
+    "" is Slurm's default. Raises UnknownName for one that the site does not list, ConfigurationError for a misfit.
     """
     limit_s = time_limit_s(resources.time_limit)
     if not site.partitions:

@@ -2,13 +2,14 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from engine.catalogue import Catalogue, missing_source
 from engine.errors import ConfigurationError, Conflict, EngineError, UnknownName
-from engine.fleet import hosts, render, store
+from engine.fleet import hosts, nginx_conf, render, store
 from engine.fleet.act import Actor
 from engine.fleet.deployments import Deployment, Event, Snapshot, Status, folder, write_atomically
 from engine.fleet.derive import Observation, derive
@@ -181,7 +182,9 @@ class Controller:
     def _observe(self, answers: Mapping[str, Answer]) -> None:
         home = self._settings.home
         files = {status.deployment.name: hosts.read(folder(home, status.deployment.name).hosts) for status in self._roster}
-        self._refused = self._probe([file for each in files.values() for file in each])
+        every = [file for each in files.values() for file in each]
+        self._refused = self._probe(every)
+        fresh = frozenset(lease.job_id for lease in self._leases.fresh(every, time.monotonic()))
         for status in self._roster:
             name, leases = status.deployment.name, files[status.deployment.name]
             answer = answers.get(status.deployment.scheduler)
@@ -189,7 +192,7 @@ class Controller:
                 jobs=answer.jobs if answer else None,
                 jobs_at=answer.at if answer else None,
                 leases={lease.job_id: lease for lease in leases},
-                fresh=self._leases.fresh(name, leases),
+                fresh=fresh,
                 refused=self._refused,
                 last_line=lambda replica, name=name: self._roster.last_line(name, replica),  # type: ignore[misc]
             )
@@ -225,7 +228,7 @@ class Controller:
     def _apply_nginx(self, nginx: Nginx) -> None:
         settings = self._settings
         try:
-            text = render.nginx(
+            text = nginx_conf.nginx(
                 list(self._roster),
                 home=nginx.root,
                 host=settings.host,
