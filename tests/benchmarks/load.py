@@ -19,8 +19,8 @@ import uvloop
 
 @dataclass
 class Result:
-    """Of the requests that ended within the measured time: latencies and times to the first body byte in seconds, in the
-    order of their end; `events` counts server-sent events, `errors` answers other than 200 and broken connections."""
+    """Of the requests that ended within the measured time: latencies and times to the first body byte in seconds, in
+    the order of their end; `events` counts server-sent events, `errors` answers not 200 and broken connections."""
 
     elapsed_s: float = 0.0
     latencies: list[float] = field(default_factory=list)
