@@ -1,0 +1,187 @@
+"""create_app: raw ASGI for the inference routes, FastAPI for everything else."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from engine.errors import UnknownName
+from engine.fleet.deployments import Status
+from engine.fleet.status import reason, stage
+from engine.gateway import admin, docs, metrics, relay
+from engine.gateway.access import any_key
+from engine.gateway.body import Receive
+from engine.gateway.keys import Key, Keys
+from engine.gateway.protocol import add_handlers, http_refusal
+from engine.gateway.relay import Relay, Scope, Send, refuse
+from engine.gateway.routes import Routes
+from engine.settings import Settings
+
+OPERATOR = Key(id="operator", name="operator", role="admin")
+DESCRIPTION = (
+    "One OpenAI-compatible address for the models of this cluster. Every route under /v1 needs a key, every route "
+    "under /api one of role admin. Errors have OpenAI's shape."
+)
+
+
+class Gateway:
+    """The ASGI application. `routes` and `counts` are open to whoever composes it."""
+
+    def __init__(self, control: admin.Control, keys: Keys, settings: Settings, operator_token: str) -> None:
+        if operator_token:
+            keys.add_fixed(operator_token, OPERATOR)
+        self.routes = Routes(control)
+        self.counts = metrics.Counts()
+        self.relay = Relay(self.routes, keys, self.counts)
+        self.api = _api(control, keys, self.routes, self.counts, f"http://{settings.host}:{settings.address_port}")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in relay.PATHS:
+            if scope["method"] == "POST":
+                await self.relay(scope, receive, send)
+            else:
+                await refuse(send, http_refusal(405, scope["method"], scope["path"], ""), b"", ((b"allow", b"POST"),))
+        else:
+            await self.api(scope, receive, send)
+
+
+def create_app(control: admin.Control, keys: Keys, settings: Settings, operator_token: str) -> Gateway:
+    """The gateway over a controller. Whoever holds `operator_token`, a secret of this start, counts as admin."""
+    return Gateway(control, keys, settings, operator_token)
+
+
+def _api(control: admin.Control, keys: Keys, routes: Routes, counts: metrics.Counts, url: str) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        keys.start()
+        yield
+        routes.close()
+        await keys.stop()
+
+    api = FastAPI(title="Scalable engine", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    api.state.keys = keys
+    add_handlers(api)
+    _models(api, control, routes)
+    _about(api, control, routes, counts, url)
+    api.include_router(admin.router(control, keys, routes, url))
+    _describe_inference(api)
+    return api
+
+
+def _models(api: FastAPI, control: admin.Control, routes: Routes) -> None:
+    @api.get("/v1/models", tags=["Models"], summary="Models and how ready they are", dependencies=[Depends(any_key)])
+    async def models() -> dict[str, Any]:
+        await routes.wait()
+        statuses = control.snapshot.statuses.values() if control.snapshot else ()
+        rows = [model_json(s, routes.load(s.deployment.name)) for s in statuses if s.deployment.kind == "model"]
+        return {"object": "list", "data": rows}
+
+    @api.get("/v1/models/{id}", tags=["Models"], summary="One model", dependencies=[Depends(any_key)])
+    async def model(id: str) -> dict[str, Any]:
+        await routes.wait()
+        route = routes.find(id)
+        return model_json(route.status, routes.load(route.name))
+
+
+def model_json(status: Status, load: int) -> dict[str, Any]:
+    """A row of `/v1/models`: OpenAI's fields, then ours. `load` is the number of requests its replicas have now."""
+    deployment, model = status.deployment, status.deployment.model
+    if model is None:
+        raise UnknownName("model", deployment.name, [])
+    return {
+        "id": deployment.name,
+        "object": "model",
+        "created": int(deployment.created_at.timestamp()),
+        "owned_by": "engine",
+        "model": model.id,
+        "engine": deployment.engine,
+        "ready": len(status.serving),
+        "wanted": deployment.replicas,
+        "stage": stage(status),
+        "reason": reason(status),
+        "load": load,
+        "context": model.context,
+        "vision": model.vision,
+        "embeddings": model.embeddings,
+        "languages": list(model.languages),
+        "toy": model.toy,
+        "simulated": deployment.engine == "simulator",
+    }
+
+
+def _about(api: FastAPI, control: admin.Control, routes: Routes, counts: metrics.Counts, url: str) -> None:
+    @api.get("/health", tags=["About"], summary="200 while the gateway lives; the body tells how the fleet is")
+    async def health() -> dict[str, Any]:
+        snapshot = control.snapshot
+        statuses = snapshot.statuses.values() if snapshot else ()
+        return {
+            "status": "ok",
+            "started": snapshot is not None,
+            "scheduler_answers": snapshot is not None and not snapshot.scheduler_silent_since,
+            "snapshot_at": snapshot.taken_at if snapshot else None,
+            "scheduler_silent_since": snapshot.scheduler_silent_since if snapshot else {},
+            "deployments": len(statuses),
+            "replicas_ready": sum(len(status.serving) for status in statuses),
+            "in_flight": counts.in_flight,
+        }
+
+    @api.get("/metrics", tags=["About"], summary="Counters for Prometheus", response_class=PlainTextResponse)
+    async def metrics_page() -> Response:
+        page = metrics.text(counts, control.snapshot, control.squeue_calls, routes.load)
+        return Response(page, media_type=CONTENT_TYPE_LATEST)
+
+    @api.get("/docs", include_in_schema=False)
+    async def docs_page() -> HTMLResponse:
+        return HTMLResponse(docs.page(api.openapi(), url))
+
+
+def _describe_inference(api: FastAPI) -> None:
+    """Adds the routes that FastAPI never sees to the description it gives of itself."""
+    plain = api.openapi
+
+    def whole() -> dict[str, Any]:
+        if api.openapi_schema is None:
+            schema = plain()
+            bearer: list[dict[str, list[str]]] = [{"HTTPBearer": []}]
+            schema["paths"] = {**{path: {"post": _inference(path, bearer)} for path in _EXAMPLES}, **schema["paths"]}
+        return plain()
+
+    api.openapi = whole  # type: ignore[method-assign]
+
+
+_MESSAGES = [{"role": "user", "content": "What is Slurm?"}]
+_EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "/v1/chat/completions": ("Answer a conversation", {"model": "NAME", "messages": _MESSAGES, "stream": True}),
+    "/v1/completions": ("Continue a text", {"model": "NAME", "prompt": "Slurm is", "max_tokens": 32}),
+    "/v1/embeddings": ("Embed texts", {"model": "NAME", "input": ["Slurm is a scheduler."]}),
+    "/v1/responses": ("OpenAI's responses, where the inference engine has them", {"model": "NAME", "input": "Hello"}),
+}
+
+
+def _inference(path: str, security: list[dict[str, list[str]]]) -> dict[str, Any]:
+    summary, example = _EXAMPLES[path]
+    schema = {
+        "type": "object",
+        "required": ["model"],
+        "properties": {"model": {"type": "string", "description": "name of a deployment, or a catalogue id"}},
+        "additionalProperties": True,
+        "example": example,
+    }
+    answers = {
+        "200": "the replica's own answer; with `stream` server-sent events",
+        "400": "the body is not JSON", "401": "no valid key", "404": "unknown model; the message lists the known ones",
+        "413": "more than 32 MB", "422": "no usable `model`", "429": "the replica is overloaded",
+        "502": "no replica answered", "503": "no replica is ready yet; see Retry-After", "504": "no answer in time",
+    }  # fmt: skip
+    return {
+        "tags": ["Inference"],
+        "summary": summary,
+        "description": "Passed byte for byte to the least loaded ready replica; every field it knows may be used.",
+        "operationId": path.strip("/").replace("/", "_"),
+        "security": security,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {status: {"description": text} for status, text in answers.items()},
+    }
