@@ -6,7 +6,6 @@ Exit 0 done, 1 failed, 2 wrong use. An error is one line on stderr: what was tri
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 from pydantic import ValidationError
 
@@ -14,10 +13,11 @@ from engine.commands import fleet, keys, serving, show
 from engine.errors import ConfigurationError, EngineError, GatewayError
 
 WRONG_USE = (400, 404, 422)
+# typer carries its own click, whose UsageError it exports only as the parent of BadParameter.
+WrongUse = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     help="Serve large language models on a Slurm cluster behind one address.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -33,14 +33,13 @@ app.add_typer(keys.app, name="keys")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     try:
-        result = app(list(arguments) if arguments is not None else None, standalone_mode=False)
+        arguments = sys.argv[1:] if arguments is None else arguments
+        result = app(list(arguments) or ["--help"], standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.NoArgsIsHelpError as help_wanted:
-        print(help_wanted.format_message())
-        return 2
-    except click.UsageError as error:
-        return _fail(f"{error.format_message()} (see --help)", 2)
-    except click.exceptions.Abort:
+    except WrongUse as error:
+        words = getattr(error, "format_message", error.__str__)()
+        return _fail(f"{words} (see --help)", 2)
+    except typer.Abort:
         return _fail("interrupted", 130)
     except ValidationError as error:
         first = error.errors()[0]

@@ -109,8 +109,11 @@ def _with_lease(old: Replica, seen: Observation, key: str, now: datetime) -> Rep
         return _without_lease(old, now)
     fresh, refused = old.job_id in seen.fresh, old.job_id in seen.refused
     draining = old.drain_asked_at is not None or lease.stage == "draining"
+    # What the scheduler said is older than what the job itself says: a fresh lease is written by a running job.
+    state = "RUNNING" if fresh and old.job_state in ("", "PENDING", "CONFIGURING") else old.job_state
     return replace(
         old,
+        job_state=state,
         stage="draining" if draining else "ready",
         endpoint=Endpoint(lease.host, lease.port, key),
         in_rotation=fresh and not refused and not draining,
