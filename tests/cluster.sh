@@ -116,13 +116,17 @@ write_site() { # the engine's view of this cluster
   cat >"$DIR/site.toml" <<CONF
 # The cluster that tests/cluster.sh brought up in $DIR: fake GPUs, so only the simulator and CPU models run here.
 interface = "hostname"
+squeue_interval_s = 2
 
-[gpus]
+[gpu_types]
 a100 = 80
 l40s = 48
 
-[placement]
-partition = "gpu-small"
+[partitions.gpu-small]
+gpu_types = ["l40s"]
+
+[partitions.gpu-large]
+gpu_types = ["a100"]
 CONF
 }
 
