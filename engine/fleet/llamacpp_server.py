@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def model_file(name: str) -> Path:
-    """A model file by its path, or `package:MODULE/FILE` inside an installed package, which is found without importing it."""
+    """A model file by its path, or `package:MODULE/FILE` in an installed package, found without an import."""
     path = _packaged(name[len(PACKAGE) :]) if name.startswith(PACKAGE) else Path(name)
     if not path.is_file():
         nearby = ", ".join(sorted(file.name for file in path.parent.glob("*.gguf"))) or "no .gguf file"
