@@ -1,8 +1,8 @@
 """The process that stands beside a local job, as slurmstepd does beside one of Slurm's: `local_job.py FOLDER`.
 
 It outlives the engine. It starts the script, keeps its time limit, ends all of its processes with it, and writes how it
-ended. FOLDER holds job.json (what to run); it writes runner.json (who it is) and end.json. Standard library alone, to start
-in some 30 ms. Also here: how a process is known again (pid, start time and boot), Linux only.
+ended. FOLDER holds job.json (what to run); it writes runner.json (who it is) and end.json. Standard library alone, to
+start in some 30 ms. Also here: how a process is known again (pid, start time and boot), Linux only.
 """
 
 import ctypes

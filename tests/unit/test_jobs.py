@@ -37,7 +37,8 @@ def test_a_running_job_is_read_whole():
     assert job == Job(
         id="1", name="llama-0", state="RUNNING", nodes="n1", user="root", partition="gpu-large", gres="gpu:a100:2",
         comment="engine:h0me|x:llama:0:1", priority=4294901759,
-        submitted_at=datetime(2026, 11, 25, 0, 32, 11, tzinfo=UTC), started_at=datetime(2026, 11, 25, 0, 32, 12, tzinfo=UTC),
+        submitted_at=datetime(2026, 11, 25, 0, 32, 11, tzinfo=UTC),
+        started_at=datetime(2026, 11, 25, 0, 32, 12, tzinfo=UTC),
         ends_at=datetime(2026, 11, 25, 1, 32, 12, tzinfo=UTC),
     )  # fmt: skip
 

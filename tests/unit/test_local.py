@@ -158,7 +158,8 @@ def test_output_is_truncated_or_appended_as_asked(scheduler, script, tmp_path):
 
 
 def test_a_signal_reaches_the_batch_shell_alone(scheduler, script, tmp_path):
-    body = "bash -c 'trap \"echo child\" USR1; while :; do sleep 0.1; done' & trap 'echo shell; exit 0' USR1; echo up; wait"
+    child = "bash -c 'trap \"echo child\" USR1; while :; do sleep 0.1; done'"
+    body = f"{child} & trap 'echo shell; exit 0' USR1; echo up; wait"
     job = scheduler.submit(script(body))
     output = tmp_path / f"{job}.out"
     wait_for(lambda: output.exists() and "up" in output.read_text())
@@ -271,7 +272,8 @@ def test_ended_jobs_are_forgotten_after_a_day(scheduler, script):
 def test_two_processes_share_one_queue_without_starting_a_job_twice(scheduler, script, tmp_path):
     code = (
         "import sys; from pathlib import Path; from engine.fleet.local import LocalScheduler;"
-        "s = LocalScheduler(Path(sys.argv[1]), cpus=4, gpus={}); [(s.submit(Path(sys.argv[2])), s.jobs()) for _ in range(5)]"
+        "s = LocalScheduler(Path(sys.argv[1]), cpus=4, gpus={});"
+        "[(s.submit(Path(sys.argv[2])), s.jobs()) for _ in range(5)]"
     )
     path = script(f"echo x >> {tmp_path}/count")
     submitter = [sys.executable, "-c", code, str(scheduler.root), str(path)]

@@ -21,7 +21,9 @@ class Commands:
 
     def __call__(self, argv: Sequence[str], timeout_s: float) -> Completed:
         assert timeout_s > 0
-        words = [word for word in argv if word not in ("env", "-u", "LC_ALL", "SLURM_TIME_FORMAT=%s")]
+        words = list(argv)
+        while words[0] in ("env", "-u", "LC_ALL", "SLURM_TIME_FORMAT=%s"):
+            words.pop(0)
         self.asked.append(words)
         answer = self.answers[words[0]]
         if isinstance(answer, Exception):
@@ -57,8 +59,8 @@ def test_a_refused_job_is_told_in_sbatchs_words(tmp_path):
 def test_no_answer_is_unreachable_whatever_was_asked(answer, tmp_path):
     slurm = Slurm(Commands(sbatch=answer, squeue=answer, scancel=answer, scontrol=answer, sacct=answer))
     asking = (
-        slurm.jobs, slurm.nodes, lambda: slurm.submit(tmp_path), lambda: slurm.cancel("1"), lambda: slurm.signal("1", "USR1"),
-        lambda: slurm.ended_jobs(["1"]), lambda: slurm.expected_start(tmp_path),
+        slurm.jobs, slurm.nodes, lambda: slurm.submit(tmp_path), lambda: slurm.expected_start(tmp_path),
+        lambda: slurm.cancel("1"), lambda: slurm.signal("1", "USR1"), lambda: slurm.ended_jobs(["1"]),
     )  # fmt: skip
     for ask in asking:
         with pytest.raises(SchedulerUnreachable):
@@ -142,5 +144,5 @@ def test_run_returns_what_came_back():
 
 
 def test_run_ends_a_program_and_its_children_at_the_deadline():
-    with pytest.raises(TimeoutError, match="sh gave no answer within 0.2 s"):
+    with pytest.raises(TimeoutError, match="sh gave no answer within"):
         run(["sh", "-c", "sleep 60 & sleep 60"], 0.2)
