@@ -7,7 +7,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
 
 from engine import tables
 from engine.errors import ConfigurationError, UnknownName
@@ -41,9 +50,9 @@ class Resources:
 class ModelSpec:
     """A catalogue row, with its precision chosen.
 
-    `source` is `hub:OWNER/NAME` (with `:QUANT` for GGUF), `file:PATH`, `package:MODULE/FILE` (a file inside an installed
-    Python package) or `simulated:`. `arguments` are the inference engine's own, with `_` for `-`. `context` is the tokens
-    that one request may use, prompt and answer together; `parameters` are in thousand millions.
+    `source` is `hub:OWNER/NAME` (with `:QUANT` for GGUF), `file:PATH`, `package:MODULE/FILE` (a file inside an
+    installed Python package) or `simulated:`. `arguments` are the inference engine's own, with `_` for `-`.
+    `context` is the tokens that one request may use, prompt and answer together; `parameters` are in thousand millions.
     """
 
     id: str
@@ -145,8 +154,10 @@ def missing_source(spec: ModelSpec) -> str:
     return ""
 
 
-def _text(value: bool | int | float | str) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _text(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
 
 
 def _source(value: str) -> str:
@@ -163,7 +174,7 @@ def _time_limit(value: str) -> str:
     return value
 
 
-Argument = Annotated[bool | int | float | str, AfterValidator(_text)]
+Argument = Annotated[str, BeforeValidator(_text)]
 Arguments = dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")], Argument]
 Source = Annotated[str, AfterValidator(_source)]
 
@@ -173,21 +184,21 @@ class _Strict(BaseModel):
 
 
 class _Resources(_Strict):
-    cpus: int | None = Field(None, ge=1)
-    mem_gb: float | None = Field(None, gt=0)
-    gpus: int | None = Field(None, ge=0)
-    vram_gb: float | None = Field(None, ge=0)
-    gpu_type: str | None = Field(None, pattern=r"^[\w.-]*$")
-    nodes: int | None = Field(None, ge=1)
+    cpus: int | None = Field(default=None, ge=1)
+    mem_gb: float | None = Field(default=None, gt=0)
+    gpus: int | None = Field(default=None, ge=0)
+    vram_gb: float | None = Field(default=None, ge=0)
+    gpu_type: str | None = Field(default=None, pattern=r"^[\w.-]*$")
+    nodes: int | None = Field(default=None, ge=1)
     time_limit: Annotated[str, AfterValidator(_time_limit)] | None = None
 
 
 class _Abilities(_Strict):
     """What a precision may say differently from its row."""
 
-    engine: str | None = Field(None, pattern=r"^[a-z0-9_-]+$")
+    engine: str | None = Field(default=None, pattern=r"^[a-z0-9_-]+$")
     source: Source | None = None
-    context: int | None = Field(None, ge=0)
+    context: int | None = Field(default=None, ge=0)
     vision: bool | None = None
     note: str | None = None
     resources: _Resources = _Resources()
@@ -199,7 +210,7 @@ class _Row(_Abilities):
     engine: str = Field(pattern=r"^[a-z0-9_-]+$")
     title: str = ""
     precision: str = ""
-    parameters: float = Field(0, ge=0)
+    parameters: float = Field(default=0, ge=0)
     embeddings: bool = False
     languages: tuple[str, ...] = ()
     license: str
