@@ -25,10 +25,11 @@ class Work(Protocol):
 class Request:
     """One request, whole. `path` is without the query."""
 
-    __slots__ = ("authorization", "body", "method", "path")
+    __slots__ = ("authorization", "body", "keep_alive", "method", "path")
 
-    def __init__(self, method: str, path: str, authorization: str, body: bytes) -> None:
-        self.method, self.path, self.authorization, self.body = method, path, authorization, body
+    def __init__(self, method: str, path: str, authorization: str, body: bytes, keep_alive: bool) -> None:
+        self.method, self.path, self.authorization = method, path, authorization
+        self.body, self.keep_alive = body, keep_alive
 
 
 class Connection(asyncio.Protocol):
@@ -86,13 +87,16 @@ class Connection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         path = self._url.partition(b"?")[0].decode("latin-1")
-        request = Request(self._parser.get_method().decode(), path, self._authorization, b"".join(self._body))
-        self._close_after = not self._parser.should_keep_alive()
+        method, body = self._parser.get_method().decode(), b"".join(self._body)
+        request = Request(method, path, self._authorization, body, self._parser.should_keep_alive())
         if self._busy:
             self._waiting.append(request)
         else:
-            self._busy = True
-            self._handle(self, request)
+            self._begin(request)
+
+    def _begin(self, request: Request) -> None:
+        self._busy, self._close_after = True, not request.keep_alive
+        self._handle(self, request)
 
     def respond(self, status: int, body: bytes, content_type: bytes = b"application/json", extra: bytes = b"") -> None:
         self.transport.write(
@@ -111,8 +115,7 @@ class Connection(asyncio.Protocol):
         if self._close_after:
             self.transport.close()
         elif self._waiting:
-            self._busy = True
-            self._handle(self, self._waiting.popleft())
+            self._begin(self._waiting.popleft())
 
     def _refuse(self, status: HTTPStatus) -> None:
         line = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
