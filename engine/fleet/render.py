@@ -1,7 +1,7 @@
 """Renders the .slurm script of a replica from templates/slurm (pure: values in, text out).
 
-What a person typed reaches a script only in two ways: as an #SBATCH option, where it must be harmless by its form, or through
-the filter `sh`, which makes one shell word of it on one line. Facts of an inference engine live in its template.
+What a person typed reaches a script only in two ways: as an #SBATCH option, where it must be harmless by its form, or
+through the filter `sh`, which makes one shell word of it on one line. Facts of an engine live in its template.
 """
 
 import re
@@ -21,17 +21,21 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?", re.ASCII)
 KEY = re.compile(r"[a-z][a-z0-9_-]*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+RUNTIMES = ("none", "apptainer", "docker", "pyxis")
 # Ours to say: where the server listens, under which names and keys, and how its processes find each other.
-RESERVED = frozenset(
-    "host hostname port uds api-key api-key-file admin-api-key api-prefix root-path config model model-id model-path "
-    "served-model-name served-name alias mmproj hf-repo model-url nnodes node-rank headless master-addr master-port "
-    "dist-init-addr nccl-port distributed-executor-backend shard-uds-path ctx-size".split()
-)
-OWN_DIRECTIVES = frozenset(
-    "job-name comment output error open-mode requeue no-requeue signal time nodes ntasks ntasks-per-node cpus-per-task mem "
-    "gres gpus gpus-per-node partition account qos constraint reservation exclude exclusive array wrap test-only parsable "
-    "wait".split()
-)
+# fmt: off
+RESERVED = frozenset({
+    "host", "hostname", "port", "uds", "api-key", "api-key-file", "admin-api-key", "api-prefix", "root-path", "config",
+    "model", "model-id", "model-path", "model-url", "hf-repo", "mmproj", "served-model-name", "served-name", "alias",
+    "nnodes", "node-rank", "headless", "master-addr", "master-port", "dist-init-addr", "nccl-port", "shard-uds-path",
+    "distributed-executor-backend", "ctx-size",
+})
+OWN_DIRECTIVES = frozenset({
+    "job-name", "comment", "output", "error", "open-mode", "requeue", "no-requeue", "signal", "time", "nodes", "ntasks",
+    "ntasks-per-node", "cpus-per-task", "mem", "gres", "gpus", "gpus-per-node", "partition", "account", "qos",
+    "constraint", "reservation", "exclude", "exclusive", "array", "wrap", "test-only", "parsable", "wait",
+})
+# fmt: on
 OWN_VARIABLES = re.compile(r"CUDA_VISIBLE_DEVICES|ENGINE_.*|SLURM_.*|HOST|PORT|(VLLM_|LLAMA_)?API_KEY")
 
 
@@ -50,12 +54,9 @@ def job(
         raise UnknownName("inference engine", engine, engines(templates))
     _check_names(deployment, folder, home_id)
     template = _environment(templates).get_template(f"{engine}.slurm.j2")
-    lead_s = _lead_s(deployment, site)
-    here = site.engines.get(engine, EngineSite())
+    lead_s, here, source = _lead_s(deployment, site), site.engines.get(engine, EngineSite()), _source(deployment)
     image = deployment.placement.image or here.image
-    source = _source(deployment)
-    inside = image and not source["package"]  # a package lies outside the image
-    runtime = (deployment.placement.container or site.placement.container or "none") if inside else "none"
+    runtime = _runtime(deployment.placement.container or site.placement.container, image, source["package"])
     return template.render(
         d=deployment,
         r=deployment.resources,
@@ -78,6 +79,13 @@ def job(
     )
 
 
+def _runtime(wanted: str, image: str, package: tuple[str, ...]) -> str:
+    """What runs the server: `none` also where there is no image, or where the model is a package, which no image holds."""
+    if wanted and wanted not in RUNTIMES:
+        raise UnknownName("container runtime", wanted, RUNTIMES)
+    return wanted if wanted and image and not package else "none"
+
+
 def _environment(templates: Path) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(templates / "slurm"),
@@ -85,7 +93,7 @@ def _environment(templates: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - a shell script; `sh` quotes
+        autoescape=False,
     )
     environment.filters["sh"] = sh
     environment.globals.update(flags=flags, refuse=refuse)
@@ -132,7 +140,7 @@ def _arguments(deployment: Deployment) -> dict[str, str]:
         if flag in RESERVED:
             raise ConfigurationError(f"argument {key!r} is set by the engine itself and cannot be given")
         if CONTROL.search(value) or re.match(r"-(?![0-9.])", value):
-            raise ConfigurationError(f"argument {key}={value!r}: no control characters, and no flag in place of a value")
+            raise ConfigurationError(f"argument {key}={value!r}: it holds control characters, or a flag for a value")
         arguments[flag] = value
     return arguments
 
@@ -146,7 +154,7 @@ def _check_names(deployment: Deployment, folder: Folder, home_id: str) -> None:
         raise ConfigurationError(f"{folder.root} is not absolute, and a job starts in another directory")
     model = deployment.model
     if model and not (NAME.fullmatch(model.id) and SOURCE.fullmatch(model.source)):
-        raise ConfigurationError(f"model {model.id!r}: source {model.source!r} is not hub:, file:, package: or simulated:")
+        raise ConfigurationError(f"model {model.id!r}: its source {model.source!r} is none of hub:, file:, package:")
     if deployment.kind == "app" and not deployment.command:
         raise ConfigurationError(f"app {deployment.name} has no command")
 
@@ -206,7 +214,7 @@ def _placed(placement: Placement, partition: str) -> dict[str, str]:
 
 def _directive(key: str, value: str) -> str:
     if CONTROL.search(value) or re.search(r"[\"'\\`$]", value):
-        raise ConfigurationError(f"{key} {value!r}: no quotes, $, backslashes or control characters in an sbatch option")
+        raise ConfigurationError(f"{key} {value!r}: an sbatch option has no quotes, $, \\ or control characters")
     if not value:
         return f"--{key}"
     return f'--{key}="{value}"' if re.search(r"[\s#]", value) else f"--{key}={value}"
@@ -230,7 +238,7 @@ def _binds(deployment: Deployment, site: Site) -> list[str]:
 
 
 def _source(deployment: Deployment) -> dict[str, Any]:
-    """The model as servers are told it; `hub` and `quant` of a hub's model, `package` (module, file) of a packaged one."""
+    """The model as servers are told it; `hub` and `quant` of one from the hub, `package`: module and file."""
     kind, _, rest = (deployment.model.source if deployment.model else "").partition(":")
     name, _, quant = rest.partition(":")
     hub = name if kind == "hub" else ""

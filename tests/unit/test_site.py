@@ -54,7 +54,7 @@ def test_the_examples_examples_are_valid_too(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="none.toml cannot be read: No such file"):
+    with pytest.raises(ConfigurationError, match=r"none\.toml cannot be read: No such file"):
         Site.load(tmp_path / "none.toml")
 
 
@@ -111,7 +111,7 @@ def test_without_gpus_no_type_is_chosen_and_without_a_list_any_will_do() -> None
 @pytest.mark.parametrize(
     ("resources", "partition", "said"),
     [
-        (Resources(gpus=1, vram_gb=81), "", "needs a GPU with 81 GB of VRAM; site.toml has t4 (16 GB), a30 (24 GB), a100"),
+        (Resources(gpus=1, vram_gb=81), "", "a GPU with 81 GB of VRAM; site.toml has t4 (16 GB), a30 (24 GB), a100"),
         (Resources(gpus=1, vram_gb=40), "small", "partition small has t4 (16 GB), a30 (24 GB)"),
         (Resources(gpus=1, vram_gb=40, gpu_type="t4"), "", "needs a t4 with 40 GB of VRAM; site.toml has t4 (16 GB)"),
         (Resources(gpus=1, gpu_type="a100"), "small", "needs a a100 with 0 GB of VRAM; partition small has t4"),
