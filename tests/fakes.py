@@ -99,7 +99,9 @@ class Peer:
     async def request(self) -> tuple[bytes, bytes]:
         """Head and body of the next request; raises IncompleteReadError when the client has left."""
         head = await self.reader.readuntil(b"\r\n\r\n")
-        length = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
+        length = next(
+            (int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
+        )
         return head, await self.reader.readexactly(length)
 
     async def say(self, *parts: bytes, pause_s: float = 0) -> None:
@@ -108,7 +110,9 @@ class Peer:
             await self.writer.drain()
             await asyncio.sleep(pause_s)
 
-    async def answer(self, body: bytes, head: bytes = b"content-type: application/json\r\n", status: bytes = b"200 OK") -> None:
+    async def answer(
+        self, body: bytes, head: bytes = b"content-type: application/json\r\n", status: bytes = b"200 OK"
+    ) -> None:
         await self.say(b"HTTP/1.1 %b\r\n%bcontent-length: %d\r\n\r\n%b" % (status, head, len(body), body))
 
     async def gone(self) -> None:

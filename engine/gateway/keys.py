@@ -20,7 +20,6 @@ ROLES = ("admin", "user")
 PREFIX = "sk-engine-"
 LENGTH = len(PREFIX) + 43
 REFRESH_S = 0.5
-STRANGERS_MOST = 10_000
 
 log = logging.getLogger("engine.keys")
 metadata = sa.MetaData()
@@ -58,8 +57,10 @@ class Keys:
     for the memory is compared with the database every REFRESH_S. `create`, `list`, `revoke` and `refresh` block.
     """
 
-    def __init__(self, url: str) -> None:
-        """`url` is SQLAlchemy's; `sqlite:///PATH` makes the folder if need be."""
+    def __init__(self, url: str, *, strangers_most: int = 10_000) -> None:
+        """`url` is SQLAlchemy's; `sqlite:///PATH` makes the folder if need be. `strangers_most` bounds the wrong secrets
+        that are remembered so as not to be looked up twice."""
+        self._strangers_most = strangers_most
         self._url = sa.make_url(url).render_as_string(hide_password=True)
         with self._told():
             self._engine = _connect(url)
@@ -160,7 +161,7 @@ class Keys:
             row = connection.execute(wanted).first()
             if row is not None:
                 return self._valid.setdefault(hashed, _key(row))
-            while len(self._strangers) >= STRANGERS_MOST:
+            while len(self._strangers) >= self._strangers_most:
                 self._strangers.pop(next(iter(self._strangers)), None)
             self._strangers[hashed] = None
         return None

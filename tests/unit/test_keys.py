@@ -1,0 +1,107 @@
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from engine.errors import ConfigurationError, EngineError, UnknownName
+from engine.gateway.keys import LENGTH, PREFIX, Key, Keys
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'local' / 'engine.db'}"
+
+
+@pytest.fixture
+def keys(url):
+    made = Keys(url)
+    yield made
+    made.close()
+
+
+async def test_a_new_key_is_known_by_its_secret_alone(keys):
+    key, secret = keys.create("demo", "user")
+    assert secret.startswith(PREFIX) and len(secret) == LENGTH
+    assert keys.known(secret.encode()) == key
+    assert (await keys.verify(b"sk-engine-" + b"x" * 43)) is None
+    assert (await keys.verify(b"")) is None
+
+
+def test_no_secret_is_stored(keys, url):
+    _, secret = keys.create("demo", "admin")
+    path = url.removeprefix("sqlite:///")
+    dump = "\n".join(sqlite3.connect(path).iterdump())
+    assert secret not in dump and secret[len(PREFIX) :] not in dump
+    assert sqlite3.connect(path).execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+async def test_a_key_of_another_process_works_at_once(keys, url):
+    code = f"from engine.gateway.keys import Keys; print(Keys({url!r}).create('other', 'user')[1])"
+    secret = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30).stdout
+    found = await keys.verify(secret.strip().encode())
+    assert found is not None and found.name == "other"
+    assert keys.known(secret.strip().encode()) == found
+
+
+async def test_a_key_that_another_process_revokes_stops_within_a_second(keys, url):
+    key, secret = keys.create("demo", "user")
+    keys.start()
+    other = Keys(url)
+    try:
+        await asyncio.sleep(0.1)
+        other.revoke(key.id)
+        begun = time.monotonic()
+        while await keys.verify(secret.encode()):
+            assert time.monotonic() - begun < 1
+            await asyncio.sleep(0.02)
+    finally:
+        other.close()
+        await keys.stop()
+
+
+async def test_a_revoked_key_stops_at_once_here_and_stays_listed(keys):
+    key, secret = keys.create("demo", "user")
+    assert keys.revoke(key.id).revoked_at
+    assert await keys.verify(secret.encode()) is None
+    assert [(k.name, bool(k.revoked_at)) for k in keys.list()] == [("demo", True)]
+    assert keys.revoke(key.id).revoked_at == keys.list()[0].revoked_at
+
+
+def test_revoking_what_is_unknown_names_the_known(keys):
+    key, _ = keys.create("demo", "user")
+    with pytest.raises(UnknownName, match=key.id):
+        keys.revoke("nothing")
+
+
+@pytest.mark.parametrize(("name", "role"), [("demo", "root"), ("", "user"), ("a\nb", "user"), ("x" * 101, "user")])
+def test_wrong_names_and_roles_are_refused(keys, name, role):
+    with pytest.raises(ConfigurationError):
+        keys.create(name, role)
+
+
+async def test_guessing_keys_grows_nothing_without_bound(url):
+    keys = Keys(url, strangers_most=20)
+    for number in range(60):
+        guess = PREFIX + str(number).rjust(LENGTH - len(PREFIX), "g")
+        assert await keys.verify(guess.encode()) is None
+    assert len(keys._strangers) == 20 and not keys._valid
+    keys.close()
+
+
+async def test_the_operators_secret_is_an_admin_without_a_database_row(keys):
+    keys.add_fixed("secret-of-this-start", Key("operator", "operator", "admin"))
+    keys.refresh()
+    found = await keys.verify(b"secret-of-this-start")
+    assert found is not None and found.role == "admin" and keys.list() == []
+
+
+async def test_a_database_that_fails_is_told_and_known_keys_go_on(keys, url):
+    _, secret = keys.create("demo", "user")
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        connection.execute("drop table keys")
+    assert await keys.verify(secret.encode())
+    with pytest.raises(EngineError, match="key database"):
+        await keys.verify((PREFIX + "y" * 43).encode())
