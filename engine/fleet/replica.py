@@ -104,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--drain-timeout-s", type=float, default=300.0)
     p.add_argument("--settle-s", type=float, default=5.0)
     p.add_argument("--probe-timeout-s", type=float, default=120.0, help="patience with one token once health fails")
+    p.add_argument("--progress-s", type=float, default=PROGRESS_S, help="between lines in the log while loading")
     p.add_argument("--kill-after-s", type=float, default=KILL_AFTER_S, help="from SIGTERM to SIGKILL of the server")
     p.add_argument("--port-min", type=int, default=0)
     p.add_argument("--port-max", type=int, default=0)
@@ -400,13 +401,27 @@ def held_by(pids: Iterable[int], inodes: Set[str]) -> Set[str]:
     return found - {""}
 
 
-def listens(root: int, host: str, port: int) -> Optional[bool]:
-    """Does our server hold the port? False: somebody else does, too or instead. None: a container, other users."""
+def job_of(pid: int) -> str:
+    """The SLURM_JOB_ID in a process's environment; an empty text if it has none or we may not look."""
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as file:
+            found = re.search(rb"(?:^|\0)SLURM_JOB_ID=([^\0]*)", file.read())
+    except OSError:
+        return ""
+    return found.group(1).decode("utf-8", "replace") if found else ""
+
+
+def listens(root: int, host: str, port: int, job_id: str) -> Optional[bool]:
+    """Does our server hold the port? False: another job does, too or instead (SO_REUSEPORT). None: cannot be told.
+
+    A server in a container or under srun is no descendant of ours, so only another job's process counts as a thief.
+    """
     inodes = {s.inode for s in sockets(host, port) or () if s.listening}
     ours = {p.pid for p in tree(root)}
     if not inodes or inodes <= held_by(ours, inodes):
         return True if inodes else None
-    return False if held_by((p.pid for p in processes() if p.pid not in ours), inodes) else None
+    strangers = [p.pid for p in processes() if p.pid not in ours and job_of(p.pid) not in ("", job_id)]
+    return False if held_by(strangers, inodes) else None
 
 
 # ---- the server
@@ -639,6 +654,7 @@ class Watch(threading.Thread):
         self.gpu_busy = False
         self.idle = 0
         self._options, self._key, self._place, self._server, self._wake = options, key, place, server, wake
+        self._job_id = os.environ.get("SLURM_JOB_ID", "")
         self._halted = self._draining = False
         self._nudge = threading.Event()
         self._failures = 0
@@ -661,8 +677,9 @@ class Watch(threading.Thread):
             try:
                 self._step()
             except Exception as error:  # a fault of ours must neither end the watch unseen nor the server
-                self.problem = "the watch failed: %r" % error
-                say(self.problem)
+                if self.problem != "the watch failed: %r" % error:
+                    self.problem = "the watch failed: %r" % error
+                    say(self.problem)
             pause_s = min(1.0, pause_s * 1.3)
             beat_s = self._options.heartbeat_s
             self._nudge.wait((min(1.0, beat_s) if self._draining else beat_s) if self.ready else pause_s)
@@ -689,8 +706,8 @@ class Watch(threading.Thread):
         if token.status != 200:
             self.problem = "healthy, but one token: %s" % (token,)
             self._note_refusal(token.status)
-        elif listens(self._server.pid, self._place.host, self._place.port) is False:
-            self.problem, self.stolen = "somebody else listens on port %d" % self._place.port, True
+        elif self._listens() is False:
+            self.problem, self.stolen = "another job listens on port %d" % self._place.port, True
         else:
             self.first_token_s = time.monotonic() - asked
             self._load_of_cpu()
@@ -746,8 +763,10 @@ class Watch(threading.Thread):
     def _works(self, before: Dict[int, int], began: float) -> bool:
         used = used_cpu_s(before, self._ticks_of_tree()) / max(0.001, time.monotonic() - began)
         stuck_in_io = any(p.state == "D" for p in tree(self._server.pid))
-        seen = listens(self._server.pid, self._place.host, self._place.port) is True
-        return used >= 0.01 or stuck_in_io or self.gpu_busy or not seen
+        return used >= 0.01 or stuck_in_io or self.gpu_busy or self._listens() is not True
+
+    def _listens(self) -> Optional[bool]:
+        return listens(self._server.pid, self._place.host, self._place.port, self._job_id)
 
     def _ticks_of_tree(self) -> Dict[int, int]:
         return {p.pid: p.ticks for p in tree(self._server.pid)}
@@ -879,7 +898,6 @@ class Lease:
     def renew(self, fields: Dict[str, Any]) -> None:
         self.beat += 1
         try:
-            os.makedirs(self._folder, exist_ok=True)
             self._write(self.path, dict(fields, beat=self.beat, renewed_at=stamp()))
         except OSError as error:
             if not self._failing:
@@ -961,6 +979,8 @@ class Sidecar:
         host = choose_address(self.options.interface)
         names, tried = ports_used(self.options.command), set()  # type: List[str], Set[int]
         for count in range(1, PORT_TRIES + 1):
+            if self.signals.asked:
+                raise Ended(0, "asked to leave (%s) before the server was started" % self.signals.asked)
             place = choose_place(host, names, self.options.port_min, self.options.port_max, tried)
             tried.update(place.ports.values())
             try:
@@ -992,7 +1012,7 @@ class Sidecar:
 
     def load(self, server: Server, watch: Watch) -> None:
         """Returns when the server is ready."""
-        next_progress = PROGRESS_S
+        next_progress = self.options.progress_s
         while not watch.ready:
             if time.monotonic() > self.next_beat:
                 self.next_beat = time.monotonic() + self.options.heartbeat_s
@@ -1013,7 +1033,7 @@ class Sidecar:
                 said = " | ".join(server.last_lines(3))
                 raise Ended(1, "not ready after %.0f s: %s; its last lines: %s" % (server.age_s, watch.problem, said))
             if server.age_s > next_progress:
-                next_progress += PROGRESS_S
+                next_progress += self.options.progress_s
                 last = "; it says: %s" % server.last_lines(1)[0] if server.last_lines(1) else ""
                 say("loading for %.0f s: %s%s" % (server.age_s, watch.problem, last))
             self.signals.wait(0.2)

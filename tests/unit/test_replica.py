@@ -42,6 +42,7 @@ PYTHON = oldest_python()
 # Starts a stranger that is neither a descendant nor in the session, and then does nothing.
 THIEF = """
 import os, sys, time
+os.environ["SLURM_JOB_ID"] = "4712"
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
@@ -258,6 +259,12 @@ def test_a_server_that_never_gets_ready_is_stopped_with_what_it_answered(start: 
     assert "not ready after" in last and "HTTP 503" in last and "still warming up" in last
 
 
+def test_a_long_load_is_told_as_it_goes(start: Starter) -> None:
+    sidecar = start("--progress-s", "0.2", health=503, log="loading shard 3 of 9")
+    until(lambda: sidecar.log.count("loading for") >= 2)
+    assert "HTTP 503" in sidecar.log and "it says: loading shard 3 of 9" in sidecar.log
+
+
 def test_a_dead_server_tells_why_and_takes_its_file_with_it(start: Starter) -> None:
     sidecar = start(log="CUDA error: out of memory")
     sidecar.ready()
@@ -298,13 +305,13 @@ def test_it_gives_up_after_five_taken_ports(start: Starter) -> None:
     assert "no port stayed free in 5 tries" in sidecar.log and sidecar.log.count("starting sh") == 5
 
 
-def test_another_server_on_its_port_is_not_published_as_its_own(start: Starter) -> None:
+def test_another_jobs_server_on_its_port_is_not_published_as_its_own(start: Starter) -> None:
     """Our own server hangs before it binds, and a stranger answers where it should."""
     state = start.folder / "state.json"
     thief = start.folder / "thief.py"
     thief.write_text(THIEF)
     sidecar = start(command=[PYTHON, str(thief), str(FAKE), "{host}", "{port}", str(state)])
-    until(lambda: "somebody else listens" in sidecar.log, lambda: sidecar.log)
+    until(lambda: "another job listens" in sidecar.log, lambda: sidecar.log)
     assert not sidecar.host_file.exists()
     sidecar.server(exit=0)
 
@@ -440,6 +447,7 @@ def test_a_host_folder_that_fails_for_a_while_ends_nothing(start: Starter) -> No
     time.sleep(0.5)
     assert sidecar.log.count("cannot write the host file") == 1 and sidecar.process.poll() is None
     folder.rename(away)
+    folder.mkdir()
     until(lambda: sidecar.host_file.exists())
     assert "is written again" in sidecar.log and sidecar.read()["beat"] > 4
     sidecar.signal(signal.SIGTERM)
