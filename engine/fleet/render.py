@@ -36,7 +36,9 @@ OWN_DIRECTIVES = frozenset({
     "constraint", "reservation", "exclude", "exclusive", "array", "wrap", "test-only", "parsable", "wait",
 })
 # fmt: on
-OWN_VARIABLES = re.compile(r"CUDA_VISIBLE_DEVICES|ENGINE_.*|SLURM_.*|HOST|PORT|(VLLM_|LLAMA_)?API_KEY")
+OWN_VARIABLES = re.compile(
+    r"CUDA_VISIBLE_DEVICES|ENGINE_(REPLICA_KEY|SCRATCH)|SLURM_.*|HOST|PORT|(VLLM_|LLAMA_)?API_KEY"
+)
 
 
 def engines(templates: Path) -> tuple[str, ...]:
@@ -80,7 +82,7 @@ def job(
 
 
 def _runtime(wanted: str, image: str, package: tuple[str, ...]) -> str:
-    """What runs the server: `none` also where there is no image, or where the model is a package, which no image holds."""
+    """What runs the server; `none` also without an image, and for a packaged model, which no image holds."""
     if wanted and wanted not in RUNTIMES:
         raise UnknownName("container runtime", wanted, RUNTIMES)
     return wanted if wanted and image and not package else "none"

@@ -101,7 +101,11 @@ GOLDENS = {
         MODELS["llamacpp"], resources=gpus(1), placement=Placement(container="apptainer")
     ),
     "simulator": deployment(MODELS["simulator"], name="sim", arguments={"capacity": "20", "latency_ms": "336"}),
-    "app": deployment(command=("bash", "-c", "exec server --port $PORT"), name="app", environment={"GREETING": "it's"}),
+    "app": deployment(
+        command=("bash", "-c", "exec server --port $PORT"),
+        name="app",
+        environment={"ENGINE_URL": "http://login:8080", "GREETING": "it's"},
+    ),
 }
 
 
@@ -179,7 +183,7 @@ def test_an_unknown_engine_is_answered_with_the_known_ones() -> None:
 
 
 def test_an_unknown_container_runtime_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(UnknownName, match="container runtime 'podman'; known: .*docker"):
+    with pytest.raises(UnknownName, match=r"container runtime 'podman'; known: .*docker"):
         script(deployment(MODELS["vllm"], placement=Placement(container="podman")))  # type: ignore[arg-type]
 
 
@@ -266,6 +270,7 @@ def test_an_engine_that_spans_no_nodes_says_so(engine: str) -> None:
         {"environment": {"A=1; id": "x"}},
         {"environment": {"CUDA_VISIBLE_DEVICES": "0"}},
         {"environment": {"SLURM_JOB_ID": "1"}},
+        {"environment": {"ENGINE_REPLICA_KEY": "1"}},
         {"environment": {"A": "\0"}},
         {"resources": Resources(time_limit="1\n#SBATCH --uid=0")},
         {"placement": Placement(partition="a\n#SBATCH --uid=0")},
@@ -345,11 +350,12 @@ def test_a_hostile_argument_is_refused_or_reaches_the_server_as_it_is(tmp_path: 
 def test_paths_with_spaces_and_quotes_reach_the_sidecar_whole(tmp_path: Path) -> None:
     folder = tmp_path / "my ho#me"
     folder.mkdir()
-    argv, environ = run(script(deployment(PACKAGED), folder=folder), folder)
+    local = replace(MODELS["vllm"], source="file:/engine/models/llama")
+    argv, environ = run(script(deployment(local), folder=folder), folder)
     assert argv[0] == str(folder / "replica.py")
     assert argv[argv.index("--hosts-dir") + 1] == str(folder / "hosts")
     assert argv[argv.index("--key-file") + 1] == str(folder / "replica.key")
-    assert Path(environ["ENGINE_SCRATCH"]).is_dir()
+    assert stat.S_IMODE(Path(environ["ENGINE_SCRATCH"]).stat().st_mode) == 0o700
 
 
 def test_sglang_is_given_its_key_in_a_file_that_only_we_can_read(tmp_path: Path) -> None:
