@@ -114,9 +114,15 @@ class Starter:
     folder: Path
     started: list[Sidecar] = field(default_factory=list)
 
+    @property
+    def path(self) -> Path:
+        """Where the sidecar looks for programs first."""
+        return self.folder / "bin"
+
     def __call__(self, *options: str, command: list[str] | None = None, restart: int = 0, **state: Any) -> Sidecar:
         (self.folder / "key").write_text(KEY + "\n")
         environ = {**os.environ, "SLURM_JOB_ID": "4711", "SLURMD_NODENAME": "n7", "SLURM_RESTART_COUNT": str(restart)}
+        environ["PATH"] = f"{self.path}:{environ['PATH']}"
         environ |= {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": ""}
         argv = [PYTHON, str(SIDECAR), "--deployment", "d", "--index", "2", "--attempt", "3", "--served-name", "m"]
         argv += [
@@ -421,6 +427,37 @@ def test_health_that_fails_while_tokens_come_kills_nothing(start: Starter) -> No
     before = sidecar.read()["beat"]
     until(lambda: sidecar.read()["beat"] > before + 15)
     assert sidecar.process.poll() is None
+
+
+def test_a_server_that_hangs_delays_no_heartbeat(start: Starter) -> None:
+    sidecar = start()
+    before = sidecar.ready()["beat"]
+    sidecar.server(health="hang")
+    until(lambda: sidecar.read()["beat"] > before + 15, within_s=4)
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    """A program that the sidecar finds in its PATH."""
+    folder.mkdir()
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_gpus_are_those_that_nvidia_smi_shows(start: Starter) -> None:
+    program(start.path, "nvidia-smi", 'echo "0, NVIDIA H100 80GB HBM3, 97, 73728, 81559"')
+    sidecar = start()
+    sidecar.ready()
+    until(lambda: len(sidecar.read()["gpus"]) == 1)
+    (read,) = hosts.read(sidecar.folder / "hosts")
+    assert read.gpus == (hosts.GpuSample(0, "NVIDIA H100 80GB HBM3", 97, 72, 79.65),)
+
+
+def test_an_nvidia_smi_that_hangs_delays_no_heartbeat(start: Starter) -> None:
+    program(start.path, "nvidia-smi", "exec sleep 60")
+    sidecar = start()
+    before = sidecar.ready()["beat"]
+    until(lambda: sidecar.read()["beat"] > before + 10, within_s=3)
+    assert sidecar.read()["gpus"] == []
 
 
 def test_a_slow_server_that_works_is_never_killed(start: Starter) -> None:
