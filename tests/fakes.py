@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -117,17 +117,15 @@ class Peer:
 
     async def gone(self) -> None:
         """Returns when the client has closed the connection."""
-        try:
+        with suppress(ConnectionError):
             await self.reader.read()
-        except ConnectionError:
-            pass
 
     def reset(self) -> None:
         self.writer.transport.abort()
 
 
 class TalkServer:
-    """A server that says exactly what a test makes it say. `talk` is run for each connection, `requests` counts none itself."""
+    """A server that says exactly what a test makes it say. `talk` runs for each connection."""
 
     def __init__(self, talk: Talk) -> None:
         self.talk = talk

@@ -58,8 +58,10 @@ class Keys:
     """
 
     def __init__(self, url: str, *, strangers_most: int = 10_000) -> None:
-        """`url` is SQLAlchemy's; `sqlite:///PATH` makes the folder if need be. `strangers_most` bounds the wrong secrets
-        that are remembered so as not to be looked up twice."""
+        """`url` is SQLAlchemy's; `sqlite:///PATH` makes the folder if need be.
+
+        `strangers_most` bounds how many wrong secrets are remembered so as not to be looked up twice.
+        """
         self._strangers_most = strangers_most
         self._url = sa.make_url(url).render_as_string(hide_password=True)
         with self._told():

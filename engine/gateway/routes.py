@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -27,10 +26,10 @@ class HasSnapshot(Protocol):
 class Target:
     """One serving replica with its connections and what is going on with it."""
 
-    __slots__ = ("breaker", "capacity", "endpoint", "expires_at", "head", "in_flight", "label", "upstream")
+    __slots__ = ("breaker", "capacity", "endpoint", "expires_at", "head", "in_flight", "label", "name", "upstream")
 
     def __init__(self, name: str, replica: Replica, endpoint: Endpoint, upstream: Upstream) -> None:
-        self.endpoint, self.upstream = endpoint, upstream
+        self.name, self.endpoint, self.upstream = name, endpoint, upstream
         self.label = f"{name}/{replica.index}".encode()
         authorization = f"authorization: Bearer {endpoint.key}\r\n" if endpoint.key else ""
         self.head = f"host: {endpoint.address}\r\n{authorization}".encode()
@@ -59,12 +58,14 @@ TargetKey = tuple[str, int, int, Endpoint]
 class Routes:
     """Model names to routes, rebuilt when the controller has published a new snapshot."""
 
-    def __init__(self, controller: HasSnapshot, upstream: Callable[[Endpoint], Upstream] = Upstream) -> None:
+    def __init__(self, controller: HasSnapshot) -> None:
+        """`deadlines` are those of Upstream, for targets that are yet to come."""
         self._controller = controller
-        self._upstream = upstream
+        self.deadlines: dict[str, float] = {}
         self._seen: Snapshot | None = None
         self._routes: dict[str, Route] = {}
         self._targets: dict[TargetKey, Target] = {}
+        self._leaving: list[Target] = []
         self.first_snapshot_s = FIRST_SNAPSHOT_S
 
     async def wait(self) -> None:
@@ -104,15 +105,17 @@ class Routes:
         return [s.deployment.name for s in statuses if s.deployment.kind == "model"]
 
     def in_flight(self, endpoint: Endpoint) -> int:
-        return sum(t.in_flight for t in self._targets.values() if t.endpoint == endpoint)
+        """Requests that are with a replica now, one that drains included."""
+        return sum(t.in_flight for t in (*self._targets.values(), *self._leaving) if t.endpoint == endpoint)
 
     def load(self, name: str) -> int:
-        return sum(target.in_flight for key, target in self._targets.items() if key[0] == name)
+        """Requests that are with all replicas of a deployment now."""
+        return sum(t.in_flight for t in (*self._targets.values(), *self._leaving) if t.name == name)
 
     def close(self) -> None:
-        for target in self._targets.values():
+        for target in (*self._targets.values(), *self._leaving):
             target.upstream.abort(EngineError("the gateway is shutting down"))
-        self._targets, self._routes, self._seen = {}, {}, None
+        self._targets, self._leaving, self._routes, self._seen = {}, [], {}, None
 
     def _rebuild(self) -> None:
         snapshot = self._controller.snapshot
@@ -127,8 +130,10 @@ class Routes:
             model = status.deployment.model
             if model is not None and model.id not in routes:
                 routes[model.id] = Route(status, routes[status.deployment.name].targets, alias=True)
-        for key in self._targets.keys() - targets.keys():
-            self._targets[key].upstream.close()
+        gone = [self._targets[key] for key in self._targets.keys() - targets.keys()]
+        for target in gone:
+            target.upstream.close()
+        self._leaving = [target for target in (*self._leaving, *gone) if target.in_flight]
         self._routes, self._targets, self._seen = routes, targets, snapshot
 
     def _target(self, status: Status, replica: Replica, targets: dict[TargetKey, Target]) -> Target:
@@ -137,7 +142,7 @@ class Routes:
         key = (name, replica.index, replica.attempt, replica.endpoint)
         target = self._targets.get(key)
         if target is None:
-            target = Target(name, replica, replica.endpoint, self._upstream(replica.endpoint))
+            target = Target(name, replica, replica.endpoint, Upstream(replica.endpoint, **self.deadlines))
         target.expires_at = _monotonic(replica.expires_at)
         target.capacity = _capacity(status)
         targets[key] = target

@@ -40,7 +40,9 @@ def test_no_secret_is_stored(keys, url):
 
 async def test_a_key_of_another_process_works_at_once(keys, url):
     code = f"from engine.gateway.keys import Keys; print(Keys({url!r}).create('other', 'user')[1])"
-    secret = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30).stdout
+    command = [sys.executable, "-c", code]
+    ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=30)
+    secret = ran.stdout
     found = await keys.verify(secret.strip().encode())
     assert found is not None and found.name == "other"
     assert keys.known(secret.strip().encode()) == found
