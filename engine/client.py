@@ -12,7 +12,7 @@ TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 
 
 class _Api:
-    """What a gateway offers. Each method returns the decoded JSON, or an awaitable of it in the asynchronous client.
+    """What a gateway offers. Each method returns the decoded JSON (a log or a script as text), or an awaitable of it in the asynchronous client.
 
     Raises EndpointRefused when nothing answers, EndpointTimedOut, AccessDenied for 401 and 403, and GatewayError, which carries
     the status and the code, for every other error that the gateway answers.
@@ -114,7 +114,7 @@ class EngineClient(_Api):
         except httpx.HTTPError as error:
             raise _translated(error) from error
         _raise_for(response)
-        return response.json()
+        return _decoded(response)
 
 
 class AsyncEngineClient(_Api):
@@ -156,7 +156,7 @@ class AsyncEngineClient(_Api):
         except httpx.HTTPError as error:
             raise _translated(error) from error
         _raise_for(response)
-        return response.json()
+        return _decoded(response)
 
 
 def _base(url: str) -> str:
@@ -169,6 +169,12 @@ def _headers(key: str) -> dict[str, str]:
 
 def _given(query: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in query.items() if value is not None}
+
+
+def _decoded(response: httpx.Response) -> Any:
+    """JSON, or text for what is text: a log, a script."""
+    is_json = "json" in response.headers.get("content-type", "")
+    return response.json() if is_json else response.text
 
 
 def _chunk(line: str) -> dict[str, Any] | None:

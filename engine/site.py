@@ -116,6 +116,8 @@ class Site:
     port_range: tuple[Annotated[int, Field(ge=1024, le=65535)], Annotated[int, Field(ge=1024, le=65535)]] | None = None
     drain_timeout_s: Annotated[int, Field(ge=0, le=86400)] = 300
     signal_lead_s: Annotated[int, Field(ge=0, le=65535)] = 420
+    settle_s: Annotated[float, Field(ge=0, le=600)] = 5.0
+    lease_s: Annotated[float, Field(ge=10, le=3600)] = 30.0
     load_timeout_s: Annotated[int, Field(ge=1)] = 3600
     squeue_interval_s: Annotated[float, Field(ge=1)] = 15.0
 

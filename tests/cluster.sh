@@ -117,6 +117,7 @@ write_site() { # the engine's view of this cluster
 # The cluster that tests/cluster.sh brought up in $DIR: fake GPUs, so only the simulator and CPU models run here.
 interface = "hostname"
 squeue_interval_s = 2
+settle_s = 1
 
 [gpu_types]
 a100 = 80

@@ -98,15 +98,15 @@ def logs(
 ) -> None:
     """Print the tail of a replica's log."""
     with operator(_required_gateway()) as client:
-        answer = client.log(name, replica, lines)
+        text = client.log(name, replica, lines)
         if as_json:
-            print_json(answer)
+            print_json({"name": name, "replica": replica, "log": text})
             return
-        print(answer["log"])
-        seen = answer["log"].splitlines()
+        print(text)
+        seen = text.splitlines()
         while follow:
             time.sleep(1.0)
-            now = client.log(name, replica, 1000)["log"].splitlines()
+            now = client.log(name, replica, 1000).splitlines()
             for line in _newer(seen, now):
                 print(line, flush=True)
             seen = now

@@ -146,7 +146,7 @@ class Actor:
 
     def _write_script(self, deployment: Deployment, replica: Replica) -> Path:
         path = folder(self._roster.home, deployment.name).scripts / f"{replica.index}-{replica.attempt}.slurm"
-        write_atomically(path, self.script(deployment, replica.index, replica.attempt), mode=0o755)
+        write_atomically(path, self.script(deployment, replica.index, replica.attempt), mode=0o700)
         return path
 
     def _silent(self, scheduler: str) -> bool:

@@ -203,5 +203,5 @@ def to_json(value: Any) -> str:
 def secret(path: Path) -> str:
     """The random key in a 0600 file, made at first use."""
     if not path.exists():
-        write_atomically(path, secrets.token_urlsafe(32) + "\n", mode=0o600)
+        write_atomically(path, secrets.token_hex(24) + "\n", mode=0o600)
     return path.read_text().strip()

@@ -1122,6 +1122,9 @@ def main(argv: Sequence[str]) -> int:
     except Ended as ended:
         say(("FAILED: %s" if ended.code else "left: %s") % ended)
         return ended.code
+    finally:
+        # What this job compiled is of no use to another.
+        shutil.rmtree(os.environ.get("ENGINE_SCRATCH") or "/nonexistent", ignore_errors=True)
     return 1
 
 
