@@ -20,7 +20,8 @@ import uvloop
 @dataclass
 class Result:
     """Of the requests that ended within the measured time: latencies and times to the first body byte in seconds, in
-    the order of their end; `events` counts server-sent events, `errors` answers not 200 and broken connections."""
+    the order of their end; `events` counts server-sent events, `errors` answers not 200 and broken connections.
+    `answered` and `all_events` count the warm-up too: what the servers' CPU time was spent on."""
 
     elapsed_s: float = 0.0
     latencies: list[float] = field(default_factory=list)
@@ -28,6 +29,8 @@ class Result:
     ends: list[float] = field(default_factory=list)
     events: int = 0
     errors: int = 0
+    answered: int = 0
+    all_events: int = 0
 
     @property
     def requests(self) -> int:
@@ -40,7 +43,6 @@ class Client(asyncio.Protocol):
     def __init__(self, request: bytes, result: Result, begin: float, end: float) -> None:
         self._request, self._result, self._begin, self._end = request, result, begin, end
         self._last = b""
-        self._measured_events = 0
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -67,7 +69,10 @@ class Client(asyncio.Protocol):
         now = time.perf_counter()
         if self._parser.get_status_code() != 200:
             self._result.errors += 1
-        elif self._begin <= now < self._end:
+        else:
+            self._result.answered += 1
+            self._result.all_events += self._events
+        if self._parser.get_status_code() == 200 and self._begin <= now < self._end:
             self._result.latencies.append(now - self._sent)
             self._result.first_bytes.append(self._first - self._sent)
             self._result.ends.append(now)
