@@ -48,9 +48,9 @@ class Deployment:
 class Replica:
     """One server: one job, one endpoint; what the controller knows of it now (replicas.json).
 
-    `attempt` is unique within the deployment and marks its job's comment, so that a job is recognised even if its id was never
-    written down. `stage`: queued, loading, ready, draining, failed. `in_rotation` is false while its lease is silent or its
-    port does not answer.
+    `attempt` is unique within the deployment and marks its job's comment, so that a job is recognised even if its id
+    was never written down. `stage`: queued, loading, ready, draining, failed. `in_rotation` is false while its lease
+    is silent or its port does not answer.
     """
 
     index: int
@@ -96,7 +96,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Status:
-    """A deployment with its replicas, as published to readers. `gave_up` is the reason when no further attempt will be made."""
+    """A deployment with its replicas, as published to readers.
+
+    `gave_up` is the reason when no further attempt will be made.
+    """
 
     deployment: Deployment
     replicas: tuple[Replica, ...] = ()
@@ -181,18 +184,38 @@ def folder(home: Path, name: str) -> Folder:
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Writes a whole file under a temporary name and renames it into place; readers see the old or the new one, never a part."""
+    """Writes a whole file under a temporary name and renames it into place; readers see the old or the new one, never
+    a part.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def create_whole(path: Path, text: str) -> bool:
+    """Makes a file that is there with all of its content or not at all; false when there is one already.
+
+    Works over NFS.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return True
 
 
 def to_json(value: Any) -> str:

@@ -8,16 +8,23 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import Conflict
+from engine.fleet.deployments import create_whole, write_atomically
 
 LEASE_S = 60.0
+# Taking over is a matter of milliseconds; whoever has been at it for this long died of it.
+TAKE_OVER_S = 10.0
+
+Holder = dict[str, object]
 
 
 class ControllerLock:
-    """Held by renewing it; given up by `release`, by the death of its process on this host, or by LEASE_S of silence."""
+    """Held by renewing it; given up by `release`, by the death of its process on this host, or by LEASE_S of
+    silence.
+    """
 
     def __init__(self, home: Path) -> None:
         self._path = home / "controller.lock"
-        self._me = {"host": socket.gethostname(), "pid": os.getpid(), "started": _start_time(os.getpid())}
+        self._me: Holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": start_time(os.getpid())}
 
     def acquire(self, wait_s: float = 0.0) -> None:
         """Takes the lock; raises Conflict, saying who holds it, when it is still held after `wait_s`."""
@@ -38,57 +45,64 @@ class ControllerLock:
             self._path.unlink(missing_ok=True)
 
     def _try(self) -> bool:
-        if self._create():
+        if create_whole(self._path, json.dumps(self._me)):
             return True
         holder = self._holder()
-        if holder is None or holder == self._me or self._is_stale(holder):
-            # Renaming is atomic: of several that find a stale lock, one moves it away, and all then race to create.
-            aside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-            with suppress(FileNotFoundError):
-                self._path.rename(aside)
-                aside.unlink()
-            return self._create()
-        return False
+        return holder == self._me or (self._is_stale(holder) and self._take_over(holder))
 
-    def _create(self) -> bool:
-        try:
-            descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
+    def _take_over(self, stale: Holder | None) -> bool:
+        """Replaces a stale lock in place, so that there is never none.
+
+        Of several who found it stale, one is let in at a time.
+        """
+        door = self._path.with_name(f"{self._path.name}.takeover")
+        if not create_whole(door, ""):
+            if _age_s(door) > TAKE_OVER_S:
+                door.unlink(missing_ok=True)
             return False
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(self._me, file)
-        return True
+        try:
+            if self._holder() != stale:
+                return False
+            write_atomically(self._path, json.dumps(self._me))
+            return True
+        finally:
+            door.unlink(missing_ok=True)
 
-    def _holder(self) -> dict[str, object] | None:
+    def _holder(self) -> Holder | None:
         try:
             holder = json.loads(self._path.read_text())
         except (OSError, ValueError):
             return None
         return holder if isinstance(holder, dict) else None
 
-    def _is_stale(self, holder: dict[str, object]) -> bool:
-        if holder.get("host") == self._me["host"]:
-            return _start_time(int(str(holder.get("pid", 0)))) != holder.get("started")
-        with suppress(OSError):
-            return time.time() - self._path.stat().st_mtime > LEASE_S
-        return True
+    def _is_stale(self, holder: Holder | None) -> bool:
+        if holder and holder.get("host") == self._me["host"]:
+            return start_time(holder.get("pid")) != holder.get("started")
+        return _age_s(self._path) > LEASE_S
 
 
-def _start_time(pid: int) -> str:
-    """When a process started, in clock ticks since boot, as /proc tells; empty when it is gone. With the pid it names a process."""
+def start_time(pid: object) -> str:
+    """When a process started, in clock ticks since boot, as /proc tells; empty when it has ended.
+
+    With the pid it names a process.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return ""
 
 
-def _describe(holder: dict[str, object] | None) -> str:
-    return f"process {holder.get('pid')} on {holder.get('host')}" if holder else "nobody"
-
-
 def process_is_gone(pid: int) -> bool:
     """True when no process has this pid, or only a zombie does."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+    return not start_time(pid)
+
+
+def _age_s(path: Path) -> float:
+    with suppress(OSError):
+        return time.time() - path.stat().st_mtime
+    return 0.0
+
+
+def _describe(holder: Holder | None) -> str:
+    return f"process {holder.get('pid')} on {holder.get('host')}" if holder else "nobody"
