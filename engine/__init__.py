@@ -1,7 +1,7 @@
 """The scalable engine: large language models on a Slurm cluster behind one address.
 
-    with engine.launch("llama-3.1-8b", replicas=2) as llm:
-        print(llm.client().chat(llm.name, [{"role": "user", "content": "Hello"}]))
+with engine.launch("llama-3.1-8b", replicas=2) as llm:
+    print(llm.client().chat(llm.name, [{"role": "user", "content": "Hello"}]))
 """
 
 import os
@@ -25,8 +25,9 @@ def launch(
 ) -> Launch:
     """Launches a model (or an app, by `command=[…]`) for the length of a `with` or `async with` block.
 
-    `request` takes the fields of LaunchRequest: name, replicas, time_limit, gpus, partition, arguments, …. The gateway that serves
-    ENGINE_HOME is used; where there is none, one runs as long as the block does. `keep` leaves the deployment in place.
+    `request` takes the fields of LaunchRequest: name, replicas, time_limit, gpus, partition, arguments, …. The gateway
+    that serves ENGINE_HOME is used; where there is none, one runs as long as the block does. `keep` leaves the
+    deployment in place.
     """
     settings = settings or Settings.from_env(os.environ)
     return Launch({"model": model, **request} if model else request, settings, keep, timeout_s, say)

@@ -14,7 +14,7 @@ from engine.errors import ConfigurationError, EngineError, GatewayError
 
 WRONG_USE = (400, 404, 422)
 # typer carries its own click, whose UsageError it exports only as the parent of BadParameter.
-WrongUse = typer.BadParameter.__mro__[1]
+WrongUse: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     help="Serve large language models on a Slurm cluster behind one address.",

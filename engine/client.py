@@ -12,10 +12,11 @@ TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 
 
 class _Api:
-    """What a gateway offers. Each method returns the decoded JSON (a log or a script as text), or an awaitable of it in the asynchronous client.
+    """What a gateway offers. Each method returns the decoded JSON (a log or a script as text), or an awaitable of it
+    in the asynchronous client.
 
-    Raises EndpointRefused when nothing answers, EndpointTimedOut, AccessDenied for 401 and 403, and GatewayError, which carries
-    the status and the code, for every other error that the gateway answers.
+    Raises EndpointRefused when nothing answers, EndpointTimedOut, AccessDenied for 401 and 403, and GatewayError,
+    which carries the status and the code, for every other error that the gateway answers.
     """
 
     def _json(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
@@ -79,7 +80,10 @@ class _Api:
 
 
 class EngineClient(_Api):
-    """Synchronous. `url` is the one address, a gateway's, or a deployment's `…/deployments/NAME/v1` with its access token."""
+    """Synchronous.
+
+    `url` is the one address, a gateway's, or a deployment's `…/deployments/NAME/v1` with its access token.
+    """
 
     def __init__(self, url: str, key: str, transport: httpx.BaseTransport | None = None) -> None:
         # Proxies of the environment are for the world outside; a gateway is inside.

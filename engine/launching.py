@@ -26,8 +26,8 @@ class Launch:
     """A deployment that lives as long as its `with` block, or longer with `keep`; made by `engine.launch`.
 
     `url` and `key` reach this deployment alone in OpenAI's API; `endpoints` are its replicas' addresses (`HOST:PORT`).
-    Entering raises ConfigurationError and the like for what cannot be launched, ReplicaFailed when the engine gave up, and
-    NotReadyInTime after `timeout_s`.
+    Entering raises ConfigurationError and the like for what cannot be launched, ReplicaFailed when the engine gave up,
+    and NotReadyInTime after `timeout_s`.
     """
 
     def __init__(self, request: dict[str, Any], settings: Settings, keep: bool, timeout_s: float, say: Say) -> None:
@@ -93,7 +93,9 @@ def operator(presence: Presence) -> EngineClient:
     return EngineClient(presence.url, presence.token)
 
 
-def wait_ready(client: EngineClient, name: str, timeout_s: float, say: Say, replicas: int | None = None) -> dict[str, Any]:
+def wait_ready(
+    client: EngineClient, name: str, timeout_s: float, say: Say, replicas: int | None = None
+) -> dict[str, Any]:
     """Waits until every wanted replica (or `replicas` of them) serves, telling each change in plain words.
 
     Returns the deployment's row. Raises ReplicaFailed when the engine gave up, NotReadyInTime after `timeout_s`.

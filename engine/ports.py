@@ -1,16 +1,22 @@
 """Listening sockets and free ports."""
 
 import socket
+import time
 
 from engine.errors import ConfigurationError
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket; raises ConfigurationError when the address is taken or is not ours."""
-    try:
-        return socket.create_server((host, port), family=_family(host), backlog=4096)
-    except OSError as error:
-        raise ConfigurationError(f"cannot listen at {host}:{port}: {error.strerror}; choose another port") from error
+def listen(host: str, port: int, wait_s: float = 0.0) -> socket.socket:
+    """A listening TCP socket; raises ConfigurationError when after `wait_s` the address is still taken, or is not ours."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return socket.create_server((host, port), family=_family(host), backlog=4096)
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                told = f"cannot listen at {host}:{port}: {error.strerror}; choose another port"
+                raise ConfigurationError(told) from error
+        time.sleep(0.1)
 
 
 def is_free(host: str, port: int) -> bool:

@@ -1,4 +1,6 @@
-"""Which gateway serves this ENGINE_HOME: gateway.json, readable by its owner alone, and how to start one for as long as one is needed."""
+"""Which gateway serves this ENGINE_HOME: gateway.json, readable by its owner alone, and how to start one for as long
+as one is needed.
+"""
 
 import os
 import subprocess
@@ -24,7 +26,9 @@ ANSWER_TIMEOUT_S = 3.0
 
 @dataclass(frozen=True)
 class Presence:
-    """A running gateway: `url` is where it listens, `address` the one address for people, `token` an operator's for this start."""
+    """A running gateway: `url` is where it listens, `address` the one address for people, `token` an operator's for
+    this start.
+    """
 
     url: str
     address: str
@@ -58,7 +62,9 @@ def find(home: Path) -> Presence | None:
 
 @contextmanager
 def gateway(settings: Settings, say: Callable[[str], None]) -> Iterator[Presence]:
-    """The gateway that serves this home; where there is none, one of our own, which ends with this process or this block."""
+    """The gateway that serves this home; where there is none, one of our own, which ends with this process or this
+    block.
+    """
     known = find(settings.home)
     if known:
         yield known
@@ -87,7 +93,9 @@ def _start(settings: Settings) -> "subprocess.Popen[bytes]":
     settings = replace(
         settings,
         port=settings.port if is_free(settings.host, settings.port) else free_port(settings.host),
-        address_port=settings.address_port if is_free(settings.host, settings.address_port) else free_port(settings.host),
+        address_port=settings.address_port
+        if is_free(settings.host, settings.address_port)
+        else free_port(settings.host),
     )
     settings.home.mkdir(parents=True, exist_ok=True)
     with (settings.home / "serve.log").open("ab") as log:

@@ -1,7 +1,8 @@
-"""`engine serve`: a supervisor that holds the listening socket, and a worker (gateway and controller) that may come and go.
+"""`engine serve`: a supervisor that holds the listening socket, and a worker (gateway and controller) that may come
+and go.
 
-The socket outlives every worker, so that while one is replaced, whether asked by SIGTERM or dead by SIGKILL, new connections wait
-in the kernel's queue instead of being refused.
+The socket outlives every worker, so that while one is replaced, whether asked by SIGTERM or dead by SIGKILL, new
+connections wait in the kernel's queue instead of being refused.
 """
 
 import logging
@@ -27,12 +28,15 @@ from engine.settings import Settings, require_local_disk
 
 log = logging.getLogger(__name__)
 
-SOCKET_FD, NOTIFY_FD, TOKEN = "ENGINE_SOCKET_FD", "ENGINE_NOTIFY_FD", "ENGINE_OPERATOR_TOKEN"
+SOCKET_FD, NOTIFY_FD, LIFE_FD = "ENGINE_SOCKET_FD", "ENGINE_NOTIFY_FD", "ENGINE_LIFE_FD"
+TOKEN = "ENGINE_OPERATOR_TOKEN"
 LEAVING = b"l"
 # A worker that dies sooner than this did not come up; the next one waits longer.
 YOUNG_S = 10.0
 LONGEST_PAUSE_S = 30.0
 EARLY_DEATHS = 5
+# A gateway whose supervisor was killed leaves by itself; this long is it waited for.
+PREDECESSOR_S = 5.0
 
 
 @dataclass
@@ -58,6 +62,8 @@ class Supervisor:
         self._workers: list[Worker] = []
         self._selector = selectors.DefaultSelector()
         self._wake_out, self._wake_in = os.pipe()
+        # Never written to: it closes with us, which tells the workers.
+        self._life_out, self._life_in = os.pipe()
         self._ending = self._replace = False
         self._early_deaths = 0
 
@@ -86,9 +92,9 @@ class Supervisor:
         """Behind NGINX the gateway listens at its own port on loopback; without NGINX at the one address itself."""
         settings = self._settings
         if self._nginx:
-            return listen("127.0.0.1", settings.port)
+            return listen("127.0.0.1", settings.port, PREDECESSOR_S)
         log.warning("no NGINX here: the gateway itself listens at %s, and serves all but the apps", self.address)
-        return listen(settings.host, settings.address_port)
+        return listen(settings.host, settings.address_port, PREDECESSOR_S)
 
     def _require_free_address(self) -> None:
         if self._nginx:
@@ -141,13 +147,14 @@ class Supervisor:
             **self._settings.environ(),
             SOCKET_FD: str(listener.fileno()),
             NOTIFY_FD: str(notify_in),
+            LIFE_FD: str(self._life_out),
             TOKEN: self._token,
             "ENGINE_NGINX": "1" if self._nginx else "",
         }
         process = subprocess.Popen(
             [sys.executable, "-m", "engine.worker"],
             env=environment,
-            pass_fds=(listener.fileno(), notify_in),
+            pass_fds=(listener.fileno(), notify_in, self._life_out),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -195,10 +202,12 @@ def _prepare(settings: Settings) -> None:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigurationError(f"cannot make {path}: {error.strerror}; set ENGINE_HOME or ENGINE_LOCAL") from error
+            raise ConfigurationError(
+                f"cannot make {path}: {error.strerror}; set ENGINE_HOME or ENGINE_LOCAL"
+            ) from error
     Path(settings.local).chmod(0o700)
     lock = ControllerLock(settings.home)
-    lock.acquire()
+    lock.acquire(PREDECESSOR_S)
     lock.release()
 
 

@@ -1,8 +1,8 @@
 """The worker of `engine serve`: the gateway on an asyncio loop, the controller in a thread beside it."""
 
-
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -21,7 +21,8 @@ from engine.fleet.nginx import Nginx
 from engine.fleet.slurm import Slurm
 from engine.gateway.app import create_app
 from engine.gateway.keys import Keys
-from engine.serve import LEAVING, NOTIFY_FD, SOCKET_FD, TOKEN
+from engine.gateway.server import config
+from engine.serve import LEAVING, LIFE_FD, NOTIFY_FD, SOCKET_FD, TOKEN
 from engine.settings import Settings
 from engine.site import Site
 
@@ -34,7 +35,9 @@ GRACE_S = 600
 
 
 class Gateway(uvicorn.Server):
-    """uvicorn, which on the first signal also lets the supervisor start the next worker and the next controller take over."""
+    """uvicorn, which on the first signal also lets the supervisor start the next worker and the next controller take
+    over.
+    """
 
     def __init__(self, config: uvicorn.Config, controller: Controller, notify: int) -> None:
         super().__init__(config)
@@ -48,7 +51,9 @@ class Gateway(uvicorn.Server):
 
 
 def schedulers(settings: Settings) -> dict[str, Scheduler]:
-    """What jobs can run on, the default first; raises ConfigurationError when Slurm is asked for and does not answer."""
+    """What jobs can run on, the default first; raises ConfigurationError when Slurm is asked for and does not
+    answer.
+    """
     local = LocalScheduler(settings.home / "local-scheduler")
     if settings.scheduler == "local":
         return {"local": local}
@@ -75,21 +80,10 @@ def main(environ: Mapping[str, str]) -> None:
     settings = Settings.from_env(environ)
     controller = make_controller(settings, schedulers(settings), bool(environ.get("ENGINE_NGINX")))
     app = create_app(controller, Keys(settings.database_url), settings, environ[TOKEN])
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        log_config=None,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=GRACE_S,
-    )
-    server = Gateway(config, controller, int(environ[NOTIFY_FD]))
+    server = Gateway(config(app, drain_s=GRACE_S), controller, int(environ[NOTIFY_FD]))
     thread = threading.Thread(target=_control, args=(controller, server), name="controller")
     thread.start()
+    threading.Thread(target=_leave_with_the_supervisor, args=(int(environ[LIFE_FD]),), daemon=True).start()
     listener = socket.socket(fileno=int(environ[SOCKET_FD]))
     try:
         uvloop.run(server.serve(sockets=[listener]))
@@ -105,6 +99,12 @@ def _control(controller: Controller, server: Gateway) -> None:
     except Exception:
         log.exception("the controller ended")
         server.should_exit = True
+
+
+def _leave_with_the_supervisor(life: int) -> None:
+    """The supervisor holds the other end of this pipe; when it is gone, however it went, so must we."""
+    os.read(life, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def launch(
 ) -> None:
     """Launch a model by its catalogue id, or with --app NAME -- COMMAND a web app.
 
-    Without a gateway on this ENGINE_HOME this process runs one and stays; Ctrl-C then leaves the jobs for the next to take over.
+    Without a gateway on this ENGINE_HOME this process runs one and stays; Ctrl-C then leaves the jobs for the next to
+    take over.
     """
     own = presence.find(settings().home) is None
     with presence.gateway(settings(), say) as found, operator(found) as client:
@@ -161,8 +162,8 @@ def _required_gateway() -> presence.Presence:
     found = presence.find(settings().home)
     if not found:
         raise EngineError(
-            f"no gateway answers for ENGINE_HOME {settings().home}; start one with `engine serve`, or read the files in "
-            f"{settings().home / 'deployments'}/NAME/logs"
+            f"no gateway answers for ENGINE_HOME {settings().home}; start one with `engine serve`, or read the files "
+            f"in {settings().home / 'deployments'}/NAME/logs"
         )
     return found
 
@@ -214,7 +215,9 @@ def _ready(row: dict[str, Any]) -> str:
 
 
 def _newer(seen: list[str], now: list[str]) -> list[str]:
-    """The lines of `now` that come after what was seen: the longest overlap of seen's end with now's beginning is skipped."""
+    """The lines of `now` that come after what was seen: the longest overlap of seen's end with now's beginning is
+    skipped.
+    """
     for size in range(min(len(seen), len(now)), 0, -1):
         if seen[-size:] == now[:size]:
             return now[size:]

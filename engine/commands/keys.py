@@ -44,7 +44,9 @@ def list_(as_json: Json = False) -> None:
         print_json([{name: value for name, value in asdict(key).items() if name != "hash"} for key in found])
         return
     rows = [(key.id, key.name, key.role, key.created_at, key.revoked_at or "-") for key in found]
-    print_table(("ID", "NAME", "ROLE", "CREATED", "REVOKED"), rows, "no keys; `engine keys create --name NAME` makes one")
+    print_table(
+        ("ID", "NAME", "ROLE", "CREATED", "REVOKED"), rows, "no keys; `engine keys create --name NAME` makes one"
+    )
 
 
 @app.command()

@@ -4,8 +4,8 @@ import logging
 import os
 import signal
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +38,9 @@ def serve(
     nginx: Annotated[bool, typer.Option(help="Use NGINX if it is installed.")] = True,
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
-    """Run the gateway, the controller and NGINX until Ctrl-C; jobs go on running, and the next serve takes them over."""
+    """Run the gateway, the controller and NGINX until Ctrl-C; jobs go on running, and the next serve takes them
+    over.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     chosen = _override(settings(), port=port, address_port=address_port, host=host, scheduler=scheduler or None)
     schedulers(chosen)
@@ -109,7 +111,8 @@ def _fresh_key(chosen: Settings) -> str:
 
 
 def _print_invitation(found: presence.Presence, model: str, key: str) -> None:
-    print(f"""
+    print(
+        f"""
 {model} answers.
 
   address  {found.address}/v1
@@ -118,7 +121,9 @@ def _print_invitation(found: presence.Presence, model: str, key: str) -> None:
   curl {found.address}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
     -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Name three rivers in Europe."}}]}}'
 
-Ctrl-C stops all of it.""", flush=True)
+Ctrl-C stops all of it.""",
+        flush=True,
+    )
 
 
 def _stay_while_served(chosen: Settings) -> None:

@@ -114,7 +114,11 @@ def _gateway(chosen: Settings) -> Check:
         return "gateway", "ok", f"runs at {found.address} (process {found.pid})"
     taken = [str(port) for port in (chosen.port, chosen.address_port) if not is_free(chosen.host, port)]
     if taken:
-        return "gateway", "warn", f"not running, and port {', '.join(taken)} is taken: set ENGINE_PORT, ENGINE_ADDRESS_PORT"
+        return (
+            "gateway",
+            "warn",
+            f"not running, and port {', '.join(taken)} is taken: set ENGINE_PORT, ENGINE_ADDRESS_PORT",
+        )
     return "gateway", "absent", "not running; `engine serve` starts it"
 
 

@@ -1,4 +1,7 @@
-"""Doing what the plan says: submit, drain, cancel, give up, forget. Each step is recorded before or after it so that it can be resumed."""
+"""Doing what the plan says: submit, drain, cancel, give up, forget.
+
+Each step is recorded before or after it so that it can be resumed.
+"""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -18,7 +21,8 @@ log = logging.getLogger(__name__)
 
 
 class Actor:
-    """Carries out a deployment's plan. While a scheduler is silent nothing is asked of it; the plan asks again next time.
+    """Carries out a deployment's plan. While a scheduler is silent nothing is asked of it; the plan asks again next
+    time.
 
     `publish` makes the present state known to the gateway and NGINX at once.
     """
@@ -35,7 +39,10 @@ class Actor:
         self._site, self._templates, self._publish = site, templates, publish
 
     def settle(self, name: str, strict: bool = False) -> None:
-        """Plans and acts once. With `strict` a refused submission is raised, after whatever was submitted is withdrawn."""
+        """Plans and acts once.
+
+        With `strict` a refused submission is raised, after whatever was submitted is withdrawn.
+        """
         for action in plan(self._roster[name], self._roster.now()):
             match action:
                 case Submit(index):
@@ -64,7 +71,9 @@ class Actor:
         )
 
     def drain(self, name: str, action: Drain) -> None:
-        """Out of rotation first, for the gateway and NGINX, then the signal: no request is sent to a replica that leaves."""
+        """Out of rotation first, for the gateway and NGINX, then the signal: no request is sent to a replica that
+        leaves.
+        """
         replica, scheduler = action.replica, self._roster[name].deployment.scheduler
         if not replica.drain_asked_at:
             replica = replace(replica, stage="draining", in_rotation=False, drain_asked_at=self._roster.now())
@@ -95,13 +104,13 @@ class Actor:
                     log.warning("cancelling job %s is tried again: %s", job.id, error)
 
     def _submit(self, name: str, index: int, strict: bool) -> None:
-        """The record is saved before sbatch is called, and the id after: a crash in between is found by the job's comment."""
+        """The record is saved before sbatch is called, and the id after: a crash in between is found by the job's
+        comment.
+        """
         status = self._roster[name]
         if self._silent(status.deployment.scheduler):
             return
-        replica = Replica(
-            index, status.next_attempt, status.deployment.generation, submitted_at=self._roster.now()
-        )
+        replica = Replica(index, status.next_attempt, status.deployment.generation, submitted_at=self._roster.now())
         others = tuple(known for known in status.replicas if known.live or known.index != index)
         self._roster.keep(replace(status, replicas=(*others, replica), next_attempt=replica.attempt + 1))
         try:

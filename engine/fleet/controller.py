@@ -38,8 +38,8 @@ def utcnow() -> datetime:
 class Controller:
     """Keeps the deployments of one ENGINE_HOME up. Thread-safe; `snapshot` is read without a lock.
 
-    `schedulers` maps `slurm` and `local` to what is there, the default first. `gateway` is the address (`HOST:PORT`) that NGINX
-    forwards to.
+    `schedulers` maps `slurm` and `local` to what is there, the default first. `gateway` is the address (`HOST:PORT`)
+    that NGINX forwards to.
     """
 
     def __init__(
@@ -163,7 +163,9 @@ class Controller:
 
     def log(self, name: str, index: int | None, lines: int) -> str:
         """The tail of the newest attempt's log, of one replica or of whichever was submitted last."""
-        tried = [replica for replica in self._roster[name].replicas if replica.job_id and index in (None, replica.index)]
+        tried = [
+            replica for replica in self._roster[name].replicas if replica.job_id and index in (None, replica.index)
+        ]
         if not tried:
             return ""
         path = self._roster.log_path(name, max(tried, key=lambda replica: replica.attempt))
@@ -181,7 +183,9 @@ class Controller:
 
     def _observe(self, answers: Mapping[str, Answer]) -> None:
         home = self._settings.home
-        files = {status.deployment.name: hosts.read(folder(home, status.deployment.name).hosts) for status in self._roster}
+        files = {
+            status.deployment.name: hosts.read(folder(home, status.deployment.name).hosts) for status in self._roster
+        }
         every = [file for each in files.values() for file in each]
         self._refused = self._probe(every)
         fresh = frozenset(lease.job_id for lease in self._leases.fresh(every, time.monotonic()))

@@ -1,4 +1,6 @@
-"""What each replica is now, derived from what was observed: jobs are Slurm's truth, addresses the host files', readiness the probes'. Pure."""
+"""What each replica is now, derived from what was observed: jobs are Slurm's truth, addresses the host files',
+readiness the probes'. Pure.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -10,18 +12,19 @@ from engine.fleet.jobs import Job, explain
 
 # squeue may lag behind sbatch; a job is missing only when it has been so for this long.
 SUBMIT_GRACE = timedelta(seconds=30)
-# An sbatch that timed out may still have queued the job; after this, an answered squeue without it means that it did not.
+# An sbatch that timed out may still have queued the job; after this, an answered squeue without it means that it did
+# not.
 UNNAMED_GRACE = timedelta(seconds=60)
 FAILURES_KEPT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One look at the world. `jobs` is None when the scheduler did not answer: then nothing may be concluded about jobs;
-    `jobs_at` is when it answered, for an answer may be older than a submission.
+    """One look at the world. `jobs` is None when the scheduler did not answer: then nothing may be concluded about
+    jobs; `jobs_at` is when it answered, for an answer may be older than a submission.
 
-    `leases` maps a job id to its host file, `fresh` holds the ids whose lease is renewed, `refused` those whose port refused
-    repeated probes. `last_line` gives the last line of a replica's log.
+    `leases` maps a job id to its host file, `fresh` holds the ids whose lease is renewed, `refused` those whose port
+    refused repeated probes. `last_line` gives the last line of a replica's log.
     """
 
     jobs: tuple[Job, ...] | None = None
@@ -38,7 +41,10 @@ def comment(home_id: str, name: str, index: int, attempt: int) -> str:
 
 
 def derive(status: Status, seen: Observation, home_id: str, now: datetime) -> Status:
-    """The status that the observation means. Ended replicas that were asked to end are dropped; the others become failures."""
+    """The status that the observation means.
+
+    Ended replicas that were asked to end are dropped; the others become failures.
+    """
     name = status.deployment.name
     ours = {job.comment: job for job in seen.jobs or () if job.comment.startswith(f"engine:{home_id}:{name}:")}
     status = _adopt(status, ours, now)
@@ -176,7 +182,9 @@ def _changes(was: Replica, now: Replica) -> list[tuple[str, str]]:
     if now.started_at and not was.started_at:
         found.append(("started", f"job {now.job_id} started on {now.node or 'its node'}"))
     if now.ready_at and not was.ready_at and now.endpoint:
-        timing = f" (load {now.timing.load_s:.1f} s, first token {now.timing.first_token_s:.2f} s)" if now.timing else ""
+        timing = (
+            f" (load {now.timing.load_s:.1f} s, first token {now.timing.first_token_s:.2f} s)" if now.timing else ""
+        )
         found.append(("ready", f"answers at {now.endpoint.address}{timing}"))
     if now.stage == "failed" and was.stage != "failed":
         found.append(("failed", f"job {now.job_id}: {now.reason}"))

@@ -10,7 +10,8 @@ FIRST_DELAY = timedelta(seconds=5)
 LONGEST_DELAY = timedelta(minutes=5)
 # A replica whose lease and port are both dead, though its job is said to run, is replaced after this.
 SILENT_TOO_LONG = timedelta(minutes=5)
-# The successor is submitted this long before a replica's time limit, or a quarter of its life before, whichever is less.
+# The successor is submitted this long before a replica's time limit, or a quarter of its life before, whichever is
+# less.
 RENEW_BEFORE = timedelta(minutes=30)
 # A restart whose successor has waited this long for resources gives it the place of one old replica.
 MAKE_ROOM_AFTER = timedelta(seconds=60)
@@ -57,7 +58,9 @@ Action = Submit | Drain | Cancel | GiveUp | Forget
 
 
 def plan(status: Status, now: datetime) -> list[Action]:
-    """What to do so that the wanted number of replicas serves, and nothing that serves is ended before its successor serves."""
+    """What to do so that the wanted number of replicas serves, and nothing that serves is ended before its successor
+    serves.
+    """
     live = [replica for replica in status.replicas if replica.live]
     overdue = [action for replica in live for action in _see_through(replica, status, now)]
     if status.deployment.stopping:
@@ -86,7 +89,9 @@ def backoff(status: Status, index: int) -> tuple[timedelta, int]:
 
 
 def _see_through(replica: Replica, status: Status, now: datetime) -> list[Action]:
-    """Finishes what was begun: a signal that was not delivered, a drain past its limit, a replica silent for too long."""
+    """Finishes what was begun: a signal that was not delivered, a drain past its limit, a replica silent for too
+    long.
+    """
     if replica.drain_asked_at:
         limit = timedelta(seconds=status.deployment.drain_timeout_s) + CANCEL_GRACE
         asked_again = replica.cancel_asked_at and now - replica.cancel_asked_at < CANCEL_GRACE
@@ -99,7 +104,9 @@ def _see_through(replica: Replica, status: Status, now: datetime) -> list[Action
 
 
 def _is_fading(replica: Replica, status: Status, now: datetime) -> bool:
-    """True for a replica whose successor should be on its way: of an older generation, draining by itself, or near its end."""
+    """True for a replica whose successor should be on its way: of an older generation, draining by itself, or near its
+    end.
+    """
     if replica.generation < status.deployment.generation or replica.stage == "draining":
         return True
     if replica.expires_at is None or replica.started_at is None:
@@ -121,7 +128,10 @@ def _retire(status: Status, current: list[Replica], fading: list[Replica], now: 
     return [
         *(Drain(replica, f"scaled to {wanted}") for replica in surplus),
         *(Drain(replica, "replaced before it ever served") for replica in useless),
-        *(Drain(replica, "its successor serves" if enough > 0 else "makes room for its successor") for replica in replaced),
+        *(
+            Drain(replica, "its successor serves" if enough > 0 else "makes room for its successor")
+            for replica in replaced
+        ),
     ]
 
 

@@ -24,8 +24,8 @@ class Answer:
 class JobPoller:
     """Asks one scheduler at most every `interval_s`; `latest` never blocks after the first answer.
 
-    `tracked` maps the job ids that must not be lost sight of to their comment: those that the queue has forgotten are looked up
-    in accounting. `calls` counts how often the scheduler was asked.
+    `tracked` maps the job ids that must not be lost sight of to their comment: those that the queue has forgotten are
+    looked up in accounting. `calls` counts how often the scheduler was asked.
     """
 
     def __init__(self, scheduler: Scheduler, interval_s: float, now: Callable[[], datetime]) -> None:

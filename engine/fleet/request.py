@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from dataclasses import fields, replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -89,7 +89,7 @@ def compose(
     name = request.name or (model.id if model else "")
     if not re.match(NAME, name):
         raise ConfigurationError(
-            f"name {name!r}: a deployment's name has 1 to 62 of a-z 0-9 . _ - and begins and ends with a letter or digit"
+            f"name {name!r}: a deployment's name has 1 to 62 of a-z 0-9 . _ - and begins and ends with one of a-z 0-9"
         )
     return Deployment(
         name=name,
@@ -120,7 +120,7 @@ def _placement(request: LaunchRequest, defaults: Placement) -> Placement:
     return replace(defaults, **{**given, "directives": {**defaults.directives, **request.directives}})
 
 
-def _given(request: LaunchRequest, kind: type) -> dict[str, object]:
+def _given(request: LaunchRequest, kind: type) -> dict[str, Any]:
     values = {field.name: getattr(request, field.name) for field in fields(kind)}
     return {name: value for name, value in values.items() if value is not None}
 

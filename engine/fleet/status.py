@@ -9,7 +9,10 @@ from engine.fleet.hosts import Endpoint
 
 
 def status_json(status: Status, in_flight: Callable[[Endpoint], int], url: str) -> dict[str, Any]:
-    """One row of `engine ps --json`. `url` is the one address (`http://HOST:PORT`), or empty where nothing serves it."""
+    """One row of `engine ps --json`.
+
+    `url` is the one address (`http://HOST:PORT`), or empty where nothing serves it.
+    """
     deployment, serving = status.deployment, status.serving
     return {
         "name": deployment.name,
@@ -30,7 +33,7 @@ def status_json(status: Status, in_flight: Callable[[Endpoint], int], url: str) 
 
 
 def stage(status: Status) -> str:
-    """One word for the whole: the furthest that any replica has come, `failed` when no further attempt will be made."""
+    """One word for the whole: the furthest that any replica has come; `failed` only when no further attempt will be made."""
     if status.deployment.stopping:
         return "draining"
     if status.serving:
@@ -40,7 +43,7 @@ def stage(status: Status) -> str:
         return "failed"
     if status.deployment.replicas == 0:
         return "stopped"
-    return next((name for name in ("ready", "loading", "queued", "draining", "failed") if name in stages), "queued")
+    return next((name for name in ("ready", "loading", "queued", "draining") if name in stages), "queued")
 
 
 def reason(status: Status) -> str:
@@ -82,7 +85,10 @@ def _replica_json(replica: Replica, in_flight: Callable[[Endpoint], int]) -> dic
 
 
 def _startup(replica: Replica) -> dict[str, float] | None:
-    """Start-up split in three clocks, seconds: waiting in the queue, loading, the first token. Queue wait is not start-up."""
+    """Start-up split in three clocks, seconds: waiting in the queue, loading, the first token.
+
+    Queue wait is not start-up.
+    """
     if not (replica.timing and replica.submitted_at and replica.started_at):
         return None
     return {

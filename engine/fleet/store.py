@@ -47,9 +47,7 @@ def create(home: Path, deployment: Deployment) -> Status:
     for path in (place.hosts, place.scripts, place.logs):
         path.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(SIDECAR, place.root / "replica.py")
-    status = Status(
-        deployment, replica_key=secret(place.replica_key), access_token=secret(place.access_token)
-    )
+    status = Status(deployment, replica_key=secret(place.replica_key), access_token=secret(place.access_token))
     save(home, status)
     return status
 
