@@ -11,6 +11,8 @@ import uvicorn
 from engine.fleet.hosts import Endpoint
 from engine.gateway.app import create_app
 from engine.gateway.keys import Keys
+from engine.gateway.server import config
+from engine.ports import listen
 from engine.settings import Settings
 from tests.fakes import FakeController, serving
 
@@ -28,20 +30,7 @@ def main() -> None:
     control = FakeController(*(replace(status, replica_key=given.replica_key) for status in statuses))
     settings = replace(Settings.from_env({}), port=given.port)
     app = create_app(control, Keys(given.database), settings, given.token)
-    # The same as in engine/worker.py.
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=given.port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        log_config=None,
-        timeout_keep_alive=75,
-    )
+    uvicorn.Server(config(app, drain_s=1)).run(sockets=[listen("127.0.0.1", given.port)])
 
 
 if __name__ == "__main__":

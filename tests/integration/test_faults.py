@@ -132,7 +132,7 @@ def test_scaling_down_and_up_under_load_loses_no_request(slurm_engine: Engine) -
 
 
 def test_a_stream_goes_on_while_its_replica_drains(slurm_engine: Engine) -> None:
-    slow = ("--set", "ttft_ms=100", "--set", "itl_ms=100", "--set", "capacity=4")
+    slow = ("--set", "ttft_ms=100", "--set", "itl_ms=100", "--set", "tokens=100")
     slurm_engine.run("launch", "simulator", "--name", "stream", "--replicas", "2", *slow, "--wait")
     body = {"model": "stream", "stream": True, "max_tokens": 100, "messages": [{"role": "user", "content": "go on"}]}
     headers = {"Authorization": f"Bearer {slurm_engine.key()}"}
@@ -164,9 +164,6 @@ def test_the_next_serve_takes_the_running_jobs_over(tmp_path: Path, slurm_enviro
         before = jobs_of(first, "kept")
         first.process.kill()
         first.process.wait()
-        for worker in psutil.process_iter(["cmdline", "environ"]):
-            if (worker.info["environ"] or {}).get("ENGINE_HOME") == str(home) and "engine.worker" in worker.info["cmdline"]:
-                worker.kill()
         with engine(home, slurm_environ) as second:
             assert jobs_of(second, "kept") == before
             second.ready("kept", 2)

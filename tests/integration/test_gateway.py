@@ -10,12 +10,14 @@ from dataclasses import replace
 import httpx
 import openai
 import pytest
+import uvicorn
 
 from engine.fleet.deployments import Replica, Status
 from engine.fleet.hosts import Endpoint
 from engine.gateway.app import create_app
 from engine.gateway.keys import Keys
-from engine.gateway.server import server
+from engine.gateway.server import config
+from engine.ports import listen
 from engine.settings import Settings
 from tests.fakes import FakeController, deployment, serving, talking
 
@@ -36,14 +38,15 @@ class Running:
         self.keys = Keys(self.database)
         self.key, self.secret = self.keys.create("test", "user")
         self.app = create_app(self.controller, self.keys, Settings.from_env({"ENGINE_HOME": str(tmp_path)}), "operator")
-        self.server = server(self.app, "127.0.0.1", 0)
-        self.thread = threading.Thread(target=self.server.run)
+        listener = listen("127.0.0.1", 0)
+        self.port = listener.getsockname()[1]
+        self.server = uvicorn.Server(config(self.app, drain_s=300))
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]})
         self.thread.start()
         deadline = time.monotonic() + 20
         while not self.server.started:
             assert self.thread.is_alive() and time.monotonic() < deadline
             time.sleep(0.01)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
     def client(self, secret: str | None = None) -> httpx.AsyncClient:
