@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -40,14 +41,15 @@ class Result:
 class Client(asyncio.Protocol):
     """Sends the same request again as soon as its answer is whole, until the loop's time is up."""
 
-    def __init__(self, request: bytes, result: Result, begin: float, end: float) -> None:
+    def __init__(self, request: bytes, result: Result, begin: float, end: float, delay_s: float) -> None:
         self._request, self._result, self._begin, self._end = request, result, begin, end
+        self._delay_s = delay_s
         self._last = b""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._send()
+        asyncio.get_running_loop().call_later(self._delay_s, self._send)
 
     def _send(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -107,20 +109,20 @@ async def closed_loop(
     headers: Mapping[str, str] | None = None,
     grace_s: float = 30.0,
 ) -> Result:
-    """`clients` connections, each with one request under way at any time, measured for `seconds` after the warm-up."""
+    """`clients` connections, each with one request under way at any time, measured for `seconds` after the warm-up.
+
+    They set out one after the other: in lockstep each would queue behind all others at whatever is measured.
+    """
     loop = asyncio.get_running_loop()
     parts = urlsplit(url)
     result = Result(elapsed_s=seconds)
     begin = time.perf_counter() + warm_up_s
     request = request_bytes(url, body, headers)
-    made = [
-        (
-            await loop.create_connection(
-                lambda: Client(request, result, begin, begin + seconds), parts.hostname, parts.port
-            )
-        )
-        for _ in range(clients)
-    ]
+
+    def client(i: int) -> Client:
+        return Client(request, result, begin, begin + seconds, warm_up_s / 2 * i / clients)
+
+    made = [await loop.create_connection(partial(client, i), parts.hostname, parts.port) for i in range(clients)]
     await asyncio.wait([client.closed for _, client in made], timeout=warm_up_s + seconds + grace_s)
     for transport, _ in made:
         transport.abort()
