@@ -45,8 +45,19 @@ class Gateway:
                 await self.relay(scope, receive, send)
             else:
                 await refuse(send, http_refusal(405, scope["method"], scope["path"], ""), b"", ((b"allow", b"POST"),))
+        elif scope["type"] == "http" and scope["path"].startswith("/deployments/"):
+            await self._deployment(scope, receive, send)
         else:
             await self.api(scope, receive, send)
+
+    async def _deployment(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """`/deployments/NAME/v1/…`, which NGINX serves where there is one: the deployment's access token is the key."""
+        _, _, name, *rest = scope["path"].split("/", 3)
+        path = "/" + "".join(rest)
+        if scope["method"] == "POST" and path in relay.PATHS:
+            await self.relay({**scope, "path": path, relay.DEPLOYMENT: name}, receive, send)
+        else:
+            await refuse(send, http_refusal(404, scope["method"], scope["path"], "Not Found"), b"")
 
 
 def create_app(control: admin.Control, keys: Keys, settings: Settings, operator_token: str) -> Gateway:

@@ -24,6 +24,8 @@ Send = Callable[[Message], Awaitable[None]]
 log = logging.getLogger("engine.relay")
 
 PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
+# In the scope of a request that came by a deployment's own address: its name.
+DEPLOYMENT = "engine.deployment"
 BREAKS_MOST = 3
 ROUNDS_MOST = 3
 ROUND_PAUSE_S = 0.3
@@ -106,11 +108,12 @@ class Relay:
     async def _serve(self, exchange: Exchange, scope: Scope, send: Send) -> int:
         """Answers one request; returns the status that the client saw."""
         token, length = self._read_head(exchange, scope)
-        if (self._keys.known(token) or await self._keys.verify(token)) is None:
+        named = scope.get(DEPLOYMENT)
+        if not await self._may_ask(token, named):
             await discard(exchange.receive, length)
             raise AccessDenied(NO_KEY if not token else WRONG_KEY)
         body = await read_body(exchange.receive, length)
-        model = model_of(body)
+        model = named or model_of(body)
         if not self._routes.ready:
             await self._routes.wait()
         route = self._routes.serving(model)
@@ -123,6 +126,14 @@ class Relay:
         finally:
             target.in_flight -= 1
             response.close()
+
+    async def _may_ask(self, token: bytes, deployment: str | None) -> bool:
+        """A key opens every model, an access token its own deployment."""
+        if deployment is None:
+            return (self._keys.known(token) or await self._keys.verify(token)) is not None
+        await self._routes.wait()
+        expected = self._routes.access_token(deployment).encode()
+        return bool(expected) and secrets.compare_digest(token, expected)
 
     def _read_head(self, exchange: Exchange, scope: Scope) -> tuple[bytes, int]:
         """The key and the body's length; what the replica shall see of the headers goes to the exchange."""

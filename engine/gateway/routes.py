@@ -104,6 +104,12 @@ class Routes:
         statuses = snapshot.statuses.values() if snapshot else ()
         return [s.deployment.name for s in statuses if s.deployment.kind == "model"]
 
+    def access_token(self, name: str) -> str:
+        """Of a deployment by its name; empty when there is none such."""
+        snapshot = self._controller.snapshot
+        status = snapshot.statuses.get(name) if snapshot else None
+        return status.access_token if status else ""
+
     def in_flight(self, endpoint: Endpoint) -> int:
         """Requests that are with a replica now, one that drains included."""
         return sum(t.in_flight for t in (*self._targets.values(), *self._leaving) if t.endpoint == endpoint)

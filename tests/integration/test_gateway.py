@@ -557,3 +557,16 @@ async def test_the_gateway_counts_what_it_does(gateway, upstreams):
     assert 'engine_time_to_first_byte_seconds_count{model="sim"} 3.0' in text
     assert 'engine_replicas{deployment="sim",stage="ready"} 1.0' in text and "engine_squeue_calls_total 7.0" in text
     assert (health["status"], health["replicas_ready"], health["in_flight"]) == ("ok", 1, 0)
+
+
+async def test_without_nginx_a_deployment_has_its_own_address_and_token(gateway, upstreams):
+    [(_, endpoint)] = await upstreams(completion)
+    gateway.controller.show(replace(serving("own", endpoint), access_token="token-of-own"))
+    url = "/deployments/own/v1/chat/completions"
+    async with gateway.client("token-of-own") as client:
+        assert (await client.post(url, json={"model": "whatever", "messages": []})).status_code == 200
+        assert (await client.post("/deployments/other/v1/completions", json={"model": "own"})).status_code == 401
+        assert (await client.post("/v1/completions", json={"model": "own"})).status_code == 401
+        assert (await client.get("/deployments/own/v1/nothing")).status_code == 404
+    async with gateway.client() as client:
+        assert (await client.post(url, json={"model": "own", "messages": []})).status_code == 401
