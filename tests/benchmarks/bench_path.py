@@ -8,6 +8,7 @@ reported; the ratios to NGINX are what counts.
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS))
     parser.add_argument("--json", type=Path, default=ROOT / "var" / "bench" / "path.json", metavar="FILE")
     given = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
     with tempfile.TemporaryDirectory() as folder, ways(Path(folder)) as all_ways:
         samples = measure_all(all_ways, given.clients, given.rounds, given.seconds)
     report = summary(samples, given.clients)
