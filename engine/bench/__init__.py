@@ -1,0 +1,1 @@
+"""Experiments on served models, and the simulated inference server that measurements are checked against."""

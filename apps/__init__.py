@@ -1,0 +1,1 @@
+"""The applications on the engine: the admin console and the student chatbot. Nothing imports from here."""
