@@ -21,7 +21,8 @@ class Deployment:
 
     `kind` is `model` or `app`; an app has a `command` and a `path` at the one address. `replicas` is the wanted number.
     `generation` grows at each restart: replicas of an older one are drained once the new ones answer.
-    `stopping` drains everything and then forgets the deployment.
+    `stopping` drains everything and then forgets the deployment. Attempts are numbered from `first_attempt`: lower ones
+    were those of a former deployment of the same name, whose jobs Slurm may still show.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Deployment:
     drain_timeout_s: int = 300
     generation: int = 1
     stopping: bool = False
+    first_attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Replica:
 
     `attempt` is unique within the deployment and marks its job's comment, so that a job is recognised even if its id
     was never written down. `stage`: queued, loading, ready, draining, failed. `in_rotation` is false while its lease
-    is silent or its port does not answer.
+    is silent or its port does not answer; `silent_since` is set while neither gives a sign of life.
     """
 
     index: int
@@ -77,6 +79,11 @@ class Replica:
     @property
     def live(self) -> bool:
         return self.stage != "failed"
+
+    @property
+    def leaving(self) -> bool:
+        """It was asked to end, and holds no place any more."""
+        return self.drain_asked_at is not None or self.cancel_asked_at is not None
 
     @property
     def serving(self) -> bool:

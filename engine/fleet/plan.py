@@ -15,6 +15,8 @@ SILENT_TOO_LONG = timedelta(minutes=5)
 RENEW_BEFORE = timedelta(minutes=30)
 # A restart whose successor has waited this long for resources gives it the place of one old replica.
 MAKE_ROOM_AFTER = timedelta(seconds=60)
+# Where fewer serve than are wanted, for a place that was just given up may not have been taken yet.
+MAKE_ROOM_SHORT_AFTER = timedelta(minutes=5)
 # After the drain's own limit the sidecar gets this long before its job is cancelled.
 CANCEL_GRACE = timedelta(seconds=30)
 
@@ -63,13 +65,15 @@ def plan(status: Status, now: datetime) -> list[Action]:
     """
     live = [replica for replica in status.replicas if replica.live]
     overdue = [action for replica in live for action in _see_through(replica, status, now)]
+    given_up = [action.replica for action in overdue]
+    kept = [replica for replica in live if not replica.leaving and replica not in given_up]
     if status.deployment.stopping:
-        stops = [Drain(replica, "the deployment is stopped") for replica in live if not replica.drain_asked_at]
+        stops = [Drain(replica, "the deployment is stopped") for replica in kept]
         return [*overdue, *stops] if live else [Forget()]
-    kept = [replica for replica in live if not replica.drain_asked_at]
     fading = [replica for replica in kept if _is_fading(replica, status, now)]
     current = [replica for replica in kept if replica not in fading]
-    return [*overdue, *_retire(status, current, fading, now), *_replace(status, current, now)]
+    retired = _retire(status, current, fading, any_leaves=len(kept) < len(live), now=now)
+    return [*overdue, *retired, *_replace(status, current, now)]
 
 
 def backoff(status: Status, index: int) -> tuple[timedelta, int]:
@@ -88,17 +92,20 @@ def backoff(status: Status, index: int) -> tuple[timedelta, int]:
     return min(FIRST_DELAY * 2 ** min(len(failures) - 2, 10), LONGEST_DELAY), early
 
 
-def _see_through(replica: Replica, status: Status, now: datetime) -> list[Action]:
+def _see_through(replica: Replica, status: Status, now: datetime) -> list[Drain | Cancel]:
     """Finishes what was begun: a signal that was not delivered, a drain past its limit, a replica silent for too
     long.
     """
+    if replica.cancel_asked_at and now - replica.cancel_asked_at < CANCEL_GRACE:
+        return []
     if replica.drain_asked_at:
         limit = timedelta(seconds=status.deployment.drain_timeout_s) + CANCEL_GRACE
-        asked_again = replica.cancel_asked_at and now - replica.cancel_asked_at < CANCEL_GRACE
-        if now - replica.drain_asked_at > limit and not asked_again:
+        if now - replica.drain_asked_at > limit:
             return [Cancel(replica, f"did not end within {limit.total_seconds():.0f} s of being asked")]
         return [] if replica.signalled_at or replica.cancel_asked_at else [Drain(replica, "")]
-    if replica.silent_since and now - replica.silent_since > SILENT_TOO_LONG and not replica.cancel_asked_at:
+    if replica.cancel_asked_at:
+        return [Cancel(replica, "is still there after it was cancelled")]
+    if replica.silent_since and now - replica.silent_since > SILENT_TOO_LONG:
         return [Cancel(replica, f"silent since {replica.silent_since:%H:%M:%S}: {replica.reason}")]
     return []
 
@@ -109,28 +116,32 @@ def _is_fading(replica: Replica, status: Status, now: datetime) -> bool:
     """
     if replica.generation < status.deployment.generation or replica.stage == "draining":
         return True
-    if replica.expires_at is None or replica.started_at is None:
+    # One that has not come up by then never will: its end counts as an early death.
+    if replica.expires_at is None or replica.started_at is None or replica.ready_at is None:
         return False
     life = replica.expires_at - replica.started_at
     return replica.expires_at - now < min(RENEW_BEFORE, life / 4)
 
 
-def _retire(status: Status, current: list[Replica], fading: list[Replica], now: datetime) -> list[Action]:
+def _retire(
+    status: Status, current: list[Replica], fading: list[Replica], any_leaves: bool, now: datetime
+) -> list[Drain]:
     wanted = status.deployment.replicas
     by_use = sorted(current, key=lambda replica: (replica.serving, replica.stage == "loading", -replica.index))
     surplus = by_use[: max(0, len(current) - wanted)]
-    useless = [old for old in fading if not old.serving and old.stage in ("queued", "loading")]
+    useless = [old for old in fading if old.stage in ("queued", "loading")]
     serving_old = sorted((old for old in fading if old.serving), key=lambda replica: replica.attempt)
-    enough = sum(replica.serving for replica in current if replica not in surplus) + len(serving_old) - wanted
-    stuck = any(replica.stage == "queued" and _older_than(replica, MAKE_ROOM_AFTER, now) for replica in current)
-    room = 1 if stuck and serving_old and status.deployment.generation > serving_old[0].generation else 0
-    replaced = serving_old[: max(0, enough, room)]
+    serving_new = sum(replica.serving for replica in current if replica not in surplus)
+    enough = serving_new + len(serving_old) - wanted
+    silent = [old for old in fading if old.stage == "ready" and not old.serving and serving_new >= wanted]
+    room = not any_leaves and _is_room_needed(status, current, serving_old, now)
+    replaced = serving_old[: max(0, enough, int(room))]
     return [
         *(Drain(replica, f"scaled to {wanted}") for replica in surplus),
         *(Drain(replica, "replaced before it ever served") for replica in useless),
         *(
             Drain(replica, "its successor serves" if enough > 0 else "makes room for its successor")
-            for replica in replaced
+            for replica in [*silent, *replaced]
         ),
     ]
 
@@ -149,6 +160,16 @@ def _replace(status: Status, current: list[Replica], now: datetime) -> list[Acti
         if last is None or now - last.at >= delay:
             actions.append(Submit(index))
     return actions
+
+
+def _is_room_needed(status: Status, current: list[Replica], serving_old: list[Replica], now: datetime) -> bool:
+    """True when a restart cannot go on: a successor waits for resources that an old replica holds, and none loads."""
+    outdated = serving_old and serving_old[0].generation < status.deployment.generation
+    if not outdated or any(replica.stage == "loading" for replica in current):
+        return False
+    serving = len(serving_old) + sum(replica.serving for replica in current)
+    patience = MAKE_ROOM_AFTER if serving >= status.deployment.replicas else MAKE_ROOM_SHORT_AFTER
+    return any(replica.stage == "queued" and _older_than(replica, patience, now) for replica in current)
 
 
 def _older_than(replica: Replica, age: timedelta, now: datetime) -> bool:
