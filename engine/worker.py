@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -45,7 +46,9 @@ class Gateway(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:
-            os.write(self._notify, LEAVING)
+            # A supervisor that is no more need not be told.
+            with suppress(BrokenPipeError):
+                os.write(self._notify, LEAVING)
             self._controller.shut_down()
         super().handle_exit(sig, frame)
 

@@ -50,6 +50,11 @@ class Engine:
         return found
 
     @property
+    def answers(self) -> bool:
+        found = presence.find(self.home)
+        return found is not None and found.pid == self.process.pid
+
+    @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.environ['ENGINE_ADDRESS_PORT']}"
 
@@ -114,7 +119,7 @@ def engine(home: Path, environ: Mapping[str, str], *options: str) -> Iterator[En
         )
     running = Engine(home, settings, process)
     try:
-        until(lambda: presence.find(home) or process.poll() is not None, START_TIMEOUT_S, "the gateway answers")
+        until(lambda: running.answers or process.poll() is not None, START_TIMEOUT_S, "the gateway answers")
         assert process.poll() is None, running.log()
         yield running
     finally:

@@ -11,7 +11,7 @@ import openai
 import pytest
 import uvloop
 
-from engine.bench.replies import vector
+from engine.bench.simulator.replies import vector
 from tests.benchmarks.load import Result, closed_loop, percentile
 from tests.processes import ROOT, Server, free_port, simulator
 

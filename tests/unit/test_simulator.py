@@ -4,12 +4,12 @@ import orjson
 import pytest
 import uvloop
 
-from engine.bench import replies
-from engine.bench.clock import Clock
-from engine.bench.replies import Refused
-from engine.bench.simulator import options
-from engine.bench.slots import Slots
-from engine.bench.turns import Schedule
+from engine.bench.simulator import replies
+from engine.bench.simulator.clock import Clock
+from engine.bench.simulator.replies import Refused
+from engine.bench.simulator.__main__ import options
+from engine.bench.simulator.slots import Slots
+from engine.bench.simulator.turns import Schedule
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 

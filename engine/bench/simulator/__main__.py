@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import orjson
 import uvloop
 
-from engine.bench import replies
-from engine.bench.clock import Clock
-from engine.bench.replies import Refused
-from engine.bench.slots import Slots
-from engine.bench.turns import Machine, Schedule, Turn
-from engine.bench.vllm_metrics import Metrics
-from engine.bench.wire import Connection, Request
+from engine.bench.simulator import replies
+from engine.bench.simulator.clock import Clock
+from engine.bench.simulator.replies import Refused
+from engine.bench.simulator.slots import Slots
+from engine.bench.simulator.turns import Machine, Schedule, Turn
+from engine.bench.simulator.vllm_metrics import Metrics
+from engine.bench.simulator.wire import Connection, Request
 
 INFERENCE = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from engine.bench import replies
-from engine.bench.clock import Clock, Timer
-from engine.bench.replies import Ask
-from engine.bench.slots import Slots
-from engine.bench.vllm_metrics import Metrics
-from engine.bench.wire import LAST_CHUNK, SSE, Connection
+from engine.bench.simulator import replies
+from engine.bench.simulator.clock import Clock, Timer
+from engine.bench.simulator.replies import Ask
+from engine.bench.simulator.slots import Slots
+from engine.bench.simulator.vllm_metrics import Metrics
+from engine.bench.simulator.wire import LAST_CHUNK, SSE, Connection
 
 
 @dataclass(frozen=True)
