@@ -69,14 +69,17 @@ class JobPoller:
             forgotten = self._forgotten(tracked, (job_id for job_id in tracked if job_id not in listed))
             return Answer((*jobs, *forgotten), asked_at)
         except SchedulerUnreachable as error:
-            since = self._answer.silent_since if self._answer else None
-            if since is None:
+            if self.silent_since is None:
                 log.warning("%s is silent: %s", self.scheduler.name, error)
-            return Answer(None, asked_at, since or asked_at)
+        except Exception:
+            # An answer that we do not understand tells as little as none.
+            log.exception("%s gave an answer that could not be read", self.scheduler.name)
+        return Answer(None, asked_at, self.silent_since or asked_at)
 
     def _forgotten(self, tracked: Mapping[str, str], missing: Iterable[str]) -> list[Job]:
         ids = list(missing)
         if not ids:
             return []
-        # Accounting may not store comments; the id alone could be another's, recycled, so only ended jobs count.
-        return [replace(job, comment=tracked[job.id]) for job in self.scheduler.ended_jobs(ids) if job.id in tracked]
+        # Accounting may not store comments. Where it does, another one tells that the id was recycled.
+        ended = [job for job in self.scheduler.ended_jobs(ids) if job.id in tracked]
+        return [replace(job, comment=tracked[job.id]) for job in ended if job.comment in ("", tracked[job.id])]
