@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from engine.errors import ConfigurationError, SchedulerUnreachable, SubmitFailed
+from engine.errors import ConfigurationError, SchedulerError, SchedulerUnreachable, SubmitFailed
 from engine.fleet import render
 from engine.fleet.deployments import Deployment, Failure, Replica, folder, write_atomically
-from engine.fleet.jobs import Job, Scheduler
+from engine.fleet.derive import Mark
+from engine.fleet.jobs import Job
 from engine.fleet.plan import Cancel, Drain, Forget, GiveUp, Submit, plan
 from engine.fleet.poll import JobPoller
 from engine.fleet.roster import Roster
@@ -39,10 +40,7 @@ class Actor:
         self._site, self._templates, self._publish = site, templates, publish
 
     def settle(self, name: str, strict: bool = False) -> None:
-        """Plans and acts once.
-
-        With `strict` a refused submission is raised, after whatever was submitted is withdrawn.
-        """
+        """Plans and acts once. With `strict` a refused submission is raised instead of recorded."""
         for action in plan(self._roster[name], self._roster.now()):
             match action:
                 case Submit(index):
@@ -88,20 +86,27 @@ class Actor:
         try:
             self._pollers[scheduler].scheduler.signal(replica.job_id, "USR1")
             self._roster.change(name, replace(replica, signalled_at=self._roster.now()))
-        except SchedulerUnreachable as error:
+        except SchedulerError as error:
             log.warning("signal to job %s is tried again: %s", replica.job_id, error)
 
     def cancel_orphans(self, scheduler: str, jobs: Iterable[Job]) -> None:
         """Ends jobs with this home's mark whose deployment is no more; nobody else could ever stop them."""
         for job in jobs:
-            engine, home_id, name, *rest = [*job.comment.split(":"), "", "", ""]
-            ours = engine == "engine" and home_id == self._roster.home_id and rest
-            if ours and not job.ended and name not in self._roster and not self._silent(scheduler):
-                log.warning("job %s belongs to deployment %s, which is no more: cancelled", job.id, name)
-                try:
-                    self._pollers[scheduler].scheduler.cancel(job.id)
-                except SchedulerUnreachable as error:
-                    log.warning("cancelling job %s is tried again: %s", job.id, error)
+            mark = Mark.read(job.comment)
+            if job.ended or not mark or mark.home_id != self._roster.home_id or self._silent(scheduler):
+                continue
+            if mark.name in self._roster and mark.of(mark.home_id, self._roster[mark.name].deployment):
+                continue
+            log.warning("job %s belongs to deployment %s, which is no more: cancelled", job.id, mark.name)
+            try:
+                self._pollers[scheduler].scheduler.cancel(job.id)
+            except SchedulerError as error:
+                log.warning("cancelling job %s is tried again: %s", job.id, error)
+
+    def withdraw(self, name: str) -> None:
+        """Ends whatever a failed launch has submitted."""
+        for replica in self._roster[name].replicas:
+            self._cancel(name, replica, "the launch failed")
 
     def _submit(self, name: str, index: int, strict: bool) -> None:
         """The record is saved before sbatch is called, and the id after: a crash in between is found by the job's
@@ -114,24 +119,20 @@ class Actor:
         others = tuple(known for known in status.replicas if known.live or known.index != index)
         self._roster.keep(replace(status, replicas=(*others, replica), next_attempt=replica.attempt + 1))
         try:
-            job_id = self._scheduler(status.deployment).submit(self._write_script(status.deployment, replica))
+            scheduler = self._pollers[status.deployment.scheduler].scheduler
+            job_id = scheduler.submit(self._write_script(status.deployment, replica))
         except SchedulerUnreachable as error:
             words = f"submitting gave no answer; its job is looked for by its comment: {error}"
             self._roster.say(name, "unsure", words, replica)
             return
         except (SubmitFailed, ConfigurationError) as error:
             if strict:
-                self._withdraw(name)
                 raise
             self._submit_failed(name, replica, str(error))
             return
         replica = replace(replica, job_id=job_id)
         self._roster.change(name, replica)
         self._roster.say(name, "submitted", f"job {job_id}, attempt {replica.attempt}", replica)
-
-    def _withdraw(self, name: str) -> None:
-        for replica in self._roster[name].replicas:
-            self._cancel(name, replica, "the launch failed")
 
     def _submit_failed(self, name: str, replica: Replica, reason: str) -> None:
         now = self._roster.now()
@@ -147,7 +148,7 @@ class Actor:
             return
         try:
             self._pollers[scheduler].scheduler.cancel(replica.job_id)
-        except SchedulerUnreachable as error:
+        except SchedulerError as error:
             log.warning("cancelling job %s is tried again: %s", replica.job_id, error)
             return
         self._roster.change(name, replace(replica, in_rotation=False, cancel_asked_at=self._roster.now()))
@@ -159,9 +160,5 @@ class Actor:
         return path
 
     def _silent(self, scheduler: str) -> bool:
-        return scheduler in self._pollers and self._pollers[scheduler].silent_since is not None
-
-    def _scheduler(self, deployment: Deployment) -> Scheduler:
-        if deployment.scheduler not in self._pollers:
-            raise ConfigurationError(f"deployment {deployment.name} runs on {deployment.scheduler}, which is not here")
-        return self._pollers[deployment.scheduler].scheduler
+        """A scheduler that is not here at all is as silent as one that does not answer."""
+        return scheduler not in self._pollers or self._pollers[scheduler].silent_since is not None

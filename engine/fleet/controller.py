@@ -58,8 +58,10 @@ class Controller:
         self._pollers = {name: JobPoller(each, intervals[name], now) for name, each in schedulers.items()}
         self._roster = Roster(settings.home, now)
         self._actor = Actor(self._roster, self._pollers, site, settings.templates, self._publish)
-        self._leases, self._health = hosts.Leases(), Health()
-        self._refused: frozenset[str] = frozenset()
+        self._leases: dict[str, hosts.Leases] = {}
+        self._health = Health()
+        self._refused: frozenset[tuple[str, str]] = frozenset()
+        self._orphans_sought: dict[str, datetime] = {}
         self._probed_at: datetime | None = None
         self._nginx_said = ""
         self._mutex = threading.RLock()
@@ -89,12 +91,13 @@ class Controller:
     def tick(self) -> None:
         """One round: observe, derive, plan, act, publish."""
         answers = {name: poller.latest(self._roster.tracked(name)) for name, poller in self._pollers.items()}
+        files = {name: hosts.read(folder(self._settings.home, name).hosts) for name in self._roster.names}
+        self._probe(files)
         with self._mutex:
-            self._observe(answers)
-            for scheduler, answer in answers.items():
-                self._actor.cancel_orphans(scheduler, answer.jobs or ())
-            for status in self._roster:
-                self._actor.settle(status.deployment.name)
+            self._observe(answers, files)
+            self._cancel_orphans(answers)
+            for name in self._roster.names:
+                self._settle_or_log(name)
             self._publish()
 
     def launch(self, request: LaunchRequest) -> Status:
@@ -111,7 +114,8 @@ class Controller:
             self._roster.say(name, "launched", f"{deployment.replicas} × {request.model or ' '.join(request.command)}")
             try:
                 self._actor.settle(name, strict=True)
-            except EngineError:
+            except Exception:
+                self._actor.withdraw(name)
                 self._roster.remove(name)
                 raise
             self._publish()
@@ -119,9 +123,7 @@ class Controller:
 
     def scale(self, name: str, replicas: int) -> Status:
         with self._mutex:
-            status = self._roster[name]
-            if status.deployment.stopping:
-                raise Conflict(f"deployment {name!r} is being stopped; launch it anew once it is gone")
+            status = self._kept(name)
             most = max(status.deployment.max_replicas, replicas)
             asked = replace(status.deployment, replicas=replicas, max_replicas=most)
             return self._ask(status, asked, "scaled", f"from {status.deployment.replicas} to {replicas} replicas")
@@ -129,7 +131,7 @@ class Controller:
     def restart(self, name: str) -> Status:
         """Replaces every replica, new ones first; also lets a deployment that gave up try again."""
         with self._mutex:
-            status = self._roster[name]
+            status = self._kept(name)
             asked = replace(status.deployment, generation=status.deployment.generation + 1)
             return self._ask(status, asked, "restarted", f"generation {asked.generation} replaces the running replicas")
 
@@ -142,7 +144,7 @@ class Controller:
     def drain(self, name: str, index: int) -> Status:
         """Drains one replica; the wanted number stays, so that another takes its place."""
         with self._mutex:
-            live = [replica for replica in self._roster[name].replicas if replica.live and not replica.drain_asked_at]
+            live = [replica for replica in self._roster[name].replicas if replica.live and not replica.leaving]
             chosen = next((replica for replica in live if replica.index == index), None)
             if chosen is None:
                 raise UnknownName("replica", str(index), [str(replica.index) for replica in live])
@@ -157,15 +159,16 @@ class Controller:
 
     def events(self, name: str | None, limit: int) -> list[Event]:
         """The last events, oldest first, of one deployment (a stopped one, too) or of all."""
-        names = [name] if name else [status.deployment.name for status in self._roster]
+        names = [name] if name else self._roster.names
         found = [event for each in names for event in store.read_events(self._settings.home, each, limit)]
         return sorted(found, key=lambda event: event.at)[-limit:]
 
     def log(self, name: str, index: int | None, lines: int) -> str:
         """The tail of the newest attempt's log, of one replica or of whichever was submitted last."""
-        tried = [
-            replica for replica in self._roster[name].replicas if replica.job_id and index in (None, replica.index)
-        ]
+        replicas = self._roster[name].replicas
+        if index is not None and index not in {replica.index for replica in replicas}:
+            raise UnknownName("replica", str(index), [str(replica.index) for replica in replicas])
+        tried = [replica for replica in replicas if replica.job_id and index in (None, replica.index)]
         if not tried:
             return ""
         path = self._roster.log_path(name, max(tried, key=lambda replica: replica.attempt))
@@ -181,33 +184,43 @@ class Controller:
     def squeue_calls(self) -> int:
         return sum(poller.calls for name, poller in self._pollers.items() if name == "slurm")
 
-    def _observe(self, answers: Mapping[str, Answer]) -> None:
-        home = self._settings.home
-        files = {
-            status.deployment.name: hosts.read(folder(home, status.deployment.name).hosts) for status in self._roster
-        }
-        every = [file for each in files.values() for file in each]
-        self._refused = self._probe(every)
-        fresh = frozenset(lease.job_id for lease in self._leases.fresh(every, time.monotonic()))
+    def _observe(self, answers: Mapping[str, Answer], files: Mapping[str, list[hosts.HostFile]]) -> None:
+        self._leases = {name: self._leases.get(name, hosts.Leases()) for name in self._roster.names}
         for status in self._roster:
-            name, leases = status.deployment.name, files[status.deployment.name]
-            answer = answers.get(status.deployment.scheduler)
+            name, answer = status.deployment.name, answers.get(status.deployment.scheduler)
+            leases = files.get(name, [])
             seen = Observation(
                 jobs=answer.jobs if answer else None,
                 jobs_at=answer.at if answer else None,
                 leases={lease.job_id: lease for lease in leases},
-                fresh=fresh,
-                refused=self._refused,
+                fresh=frozenset(lease.job_id for lease in self._leases[name].fresh(leases, time.monotonic())),
+                refused=frozenset(job_id for deployment, job_id in self._refused if deployment == name),
                 last_line=lambda replica, name=name: self._roster.last_line(name, replica),  # type: ignore[misc]
             )
             self._roster.update(derive(status, seen, self._roster.home_id, self._now()))
 
-    def _probe(self, leases: list[hosts.HostFile]) -> frozenset[str]:
+    def _probe(self, files: Mapping[str, list[hosts.HostFile]]) -> None:
+        """Tries the ports of living replicas: where their host file says or, where that is gone, last said."""
         now = self._now()
         if self._probed_at and (now - self._probed_at).total_seconds() < PROBE_EVERY_S:
-            return self._refused
+            return
         self._probed_at = now
-        return self._health.probe({lease.job_id: hosts.Endpoint(lease.host, lease.port) for lease in leases})
+        said = {(name, file.job_id): hosts.endpoint(file) for name, each in files.items() for file in each}
+        known = {
+            (status.deployment.name, replica.job_id): replica.endpoint
+            for status in self._roster
+            for replica in status.replicas
+            if replica.live and replica.job_id
+        }
+        where = {key: said.get(key, before) for key, before in known.items()}
+        self._refused = self._health.probe({key: endpoint for key, endpoint in where.items() if endpoint})
+
+    def _cancel_orphans(self, answers: Mapping[str, Answer]) -> None:
+        """Once per answer, or a scheduler that is seldom asked would be told the same many times."""
+        for scheduler, answer in answers.items():
+            if self._orphans_sought.get(scheduler) != answer.at:
+                self._orphans_sought[scheduler] = answer.at
+                self._actor.cancel_orphans(scheduler, answer.jobs or ())
 
     def _ask(self, status: Status, asked: Deployment, kind: str, words: str) -> Status:
         kept = tuple(replica for replica in status.replicas if replica.live)
@@ -216,7 +229,13 @@ class Controller:
         self._roster.say(asked.name, kind, words)
         self._actor.settle(asked.name)
         self._publish()
-        return self._roster[asked.name] if asked.name in self._roster else wanted
+        return self._roster.get(asked.name) or wanted
+
+    def _kept(self, name: str) -> Status:
+        status = self._roster[name]
+        if status.deployment.stopping:
+            raise Conflict(f"deployment {name!r} is being stopped; launch it anew once it is gone")
+        return status
 
     def _publish(self) -> None:
         silent = {name: poller.silent_since for name, poller in self._pollers.items() if poller.silent_since}
@@ -266,6 +285,12 @@ class Controller:
             raise Conflict(f"a deployment named {deployment.name!r} exists; stop it first, or give another --name")
         if deployment.path and any(status.deployment.path == deployment.path for status in self._roster):
             raise Conflict(f"path {deployment.path!r} is taken by another app; give another --path")
+
+    def _settle_or_log(self, name: str) -> None:
+        try:
+            self._actor.settle(name)
+        except Exception:
+            log.exception("deployment %s could not be seen to; the others are", name)
 
     def _tick_or_log(self) -> None:
         try:

@@ -2,11 +2,11 @@
 readiness the probes'. Pure.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from engine.fleet.deployments import Event, Failure, Replica, Status
+from engine.fleet.deployments import Deployment, Event, Failure, Replica, Status
 from engine.fleet.hosts import Endpoint, HostFile
 from engine.fleet.jobs import Job, explain
 
@@ -35,9 +35,29 @@ class Observation:
     last_line: Callable[[Replica], str] = lambda replica: ""
 
 
-def comment(home_id: str, name: str, index: int, attempt: int) -> str:
-    """The mark in a job's comment by which we know it as ours."""
-    return f"engine:{home_id}:{name}:{index}:{attempt}"
+@dataclass(frozen=True)
+class Mark:
+    """What stands in a job's comment, by which we know it as ours."""
+
+    home_id: str
+    name: str
+    index: int
+    attempt: int
+
+    def of(self, home_id: str, deployment: Deployment) -> bool:
+        """Whether it marks a replica of this deployment, and not of a former one of the same name."""
+        same = (self.home_id, self.name) == (home_id, deployment.name)
+        return same and self.attempt >= deployment.first_attempt
+
+    def __str__(self) -> str:
+        return f"engine:{self.home_id}:{self.name}:{self.index}:{self.attempt}"
+
+    @classmethod
+    def read(cls, comment: str) -> "Mark | None":
+        match comment.split(":"):
+            case ["engine", home_id, name, index, attempt] if index.isdecimal() and attempt.isdecimal():
+                return cls(home_id, name, int(index), int(attempt))
+        return None
 
 
 def derive(status: Status, seen: Observation, home_id: str, now: datetime) -> Status:
@@ -45,40 +65,74 @@ def derive(status: Status, seen: Observation, home_id: str, now: datetime) -> St
 
     Ended replicas that were asked to end are dropped; the others become failures.
     """
-    name = status.deployment.name
-    ours = {job.comment: job for job in seen.jobs or () if job.comment.startswith(f"engine:{home_id}:{name}:")}
+    ours = _ours(status, seen.jobs or (), home_id)
     status = _adopt(status, ours, now)
     replicas: list[Replica] = []
-    failures = [failure for failure in status.failures if now - failure.at < FAILURES_KEPT]
+    failures = list(status.failures)
     for old in status.replicas:
-        if not old.live:
-            replicas.append(old)
+        job = ours.get(Mark(home_id, status.deployment.name, old.index, old.attempt))
+        new = _derive_one(old, job, seen, status.replica_key, now) if old.live else old
+        if new is None or (new.live and new.ended_at and _ended_as_asked(old, new)):
             continue
-        job = ours.get(comment(home_id, name, old.index, old.attempt))
-        new = _derive_one(old, job, seen, status.replica_key, now)
-        if new is None or (new.ended_at and _ended_as_asked(old, new)):
-            continue
-        if new.ended_at:
+        if new.live and new.ended_at:
             new = replace(new, stage="failed", in_rotation=False, reason=_with_last_words(new, seen.last_line(new)))
-            failures.append(Failure(new.index, new.attempt, now, old.ready_at is not None, new.reason))
+            was_ready = old.ready_at is not None or _lease(old, seen) is not None
+            failures.append(Failure(new.index, new.attempt, now, was_ready, new.reason))
         replicas.append(new)
-    return replace(status, replicas=tuple(replicas), failures=tuple(failures))
+    return replace(
+        status,
+        replicas=_without_superseded(replicas, status.deployment.replicas),
+        failures=_remembered(failures, replicas, now),
+    )
 
 
-def _adopt(status: Status, ours: dict[str, Job], now: datetime) -> Status:
-    """Takes in jobs that carry our mark but are in no record: the record was lost, the job was not."""
-    known = {(replica.index, replica.attempt) for replica in status.replicas}
-    past = {(failure.index, failure.attempt) for failure in status.failures}
-    adopted = []
-    for mark, job in ours.items():
-        *_, index, attempt = mark.split(":")
-        key = (int(index), int(attempt))
-        if not job.ended and key not in known | past:
-            adopted.append(
-                Replica(*key, status.deployment.generation, job_id=job.id, submitted_at=job.submitted_at or now)
-            )
-    following = max([status.next_attempt, *(replica.attempt + 1 for replica in adopted)])
-    return replace(status, replicas=(*status.replicas, *adopted), next_attempt=following)
+def _ours(status: Status, jobs: Iterable[Job], home_id: str) -> dict[Mark, Job]:
+    """Mark to job. Of several with one mark (a script submitted by hand) the one we know counts, then a living one."""
+    known = {replica.job_id for replica in status.replicas}
+    ours = {}
+    for job in sorted(jobs, key=lambda job: (job.id in known, not job.ended)):
+        mark = Mark.read(job.comment)
+        if mark and mark.of(home_id, status.deployment):
+            ours[mark] = job
+    return ours
+
+
+def _adopt(status: Status, ours: dict[Mark, Job], now: datetime) -> Status:
+    """Takes in living jobs that carry our mark but have no living record: lost, or given up for dead too early."""
+    known, generation = {replica.attempt for replica in status.replicas if replica.live}, status.deployment.generation
+    adopted = {
+        mark.attempt: Replica(mark.index, mark.attempt, generation, job_id=job.id, submitted_at=job.submitted_at or now)
+        for mark, job in ours.items()
+        if not job.ended and mark.attempt not in known
+    }
+    return replace(
+        status,
+        replicas=(*(known for known in status.replicas if known.attempt not in adopted), *adopted.values()),
+        failures=tuple(failure for failure in status.failures if failure.attempt not in adopted),
+        next_attempt=max([status.next_attempt, *(attempt + 1 for attempt in adopted)]),
+    )
+
+
+def _without_superseded(replicas: list[Replica], wanted: int) -> tuple[Replica, ...]:
+    """Failed ones stay to be seen until another holds their place."""
+    held = [replica for replica in replicas if replica.live and not replica.leaving]
+    newest = {replica.index: replica.attempt for replica in sorted(held, key=lambda replica: replica.attempt)}
+    if len(held) >= wanted:
+        return tuple(replica for replica in replicas if replica.live)
+    return tuple(replica for replica in replicas if replica.live or newest.get(replica.index, 0) < replica.attempt)
+
+
+def _remembered(failures: Iterable[Failure], replicas: Iterable[Replica], now: datetime) -> tuple[Failure, ...]:
+    """Early deaths count until the index serves, however long each took; the others for FAILURES_KEPT."""
+    failures = tuple(failures)
+    served = [(replica.index, replica.attempt) for replica in replicas if replica.ready_at]
+    served += [(failure.index, failure.attempt) for failure in failures if failure.was_ready]
+
+    def counts(failure: Failure) -> bool:
+        later = any(index == failure.index and attempt >= failure.attempt for index, attempt in served)
+        return not later or now - failure.at < FAILURES_KEPT
+
+    return tuple(filter(counts, failures))
 
 
 def _derive_one(old: Replica, job: Job | None, seen: Observation, key: str, now: datetime) -> Replica | None:
@@ -90,9 +144,25 @@ def _derive_one(old: Replica, job: Job | None, seen: Observation, key: str, now:
     if job.ended:
         return replace(new, ended_at=now, in_rotation=False)
     if job.waiting and job.id not in seen.fresh:
-        return replace(new, stage="draining" if old.drain_asked_at else "queued", endpoint=None, in_rotation=False)
+        return _waiting(new)
     return _with_lease(
         replace(new, started_at=job.started_at or old.started_at or now, expires_at=job.ends_at), seen, key, now
+    )
+
+
+def _waiting(replica: Replica) -> Replica:
+    """In the queue. A job that was requeued begins a new life there: nothing of its former run holds."""
+    return replace(
+        replica,
+        stage="draining" if replica.leaving else "queued",
+        node="",
+        endpoint=None,
+        in_rotation=False,
+        started_at=None,
+        ready_at=None,
+        expires_at=None,
+        silent_since=None,
+        timing=None,
     )
 
 
@@ -110,11 +180,12 @@ def _missing(old: Replica, seen: Observation, key: str, now: datetime) -> Replic
 
 
 def _with_lease(old: Replica, seen: Observation, key: str, now: datetime) -> Replica:
-    lease = seen.leases.get(old.job_id)
-    if lease is None:
-        return _without_lease(old, now)
+    lease = _lease(old, seen)
     fresh, refused = old.job_id in seen.fresh, old.job_id in seen.refused
-    draining = old.drain_asked_at is not None or lease.stage == "draining"
+    # A stale file before it was ever ready is what a former run of the job has left behind.
+    if lease is None or not (fresh or old.ready_at):
+        return _without_lease(old, refused, now)
+    draining = old.leaving or lease.stage == "draining"
     # What the scheduler said is older than what the job itself says: a fresh lease is written by a running job.
     state = "RUNNING" if fresh and old.job_state in ("", "PENDING", "CONFIGURING") else old.job_state
     return replace(
@@ -127,19 +198,23 @@ def _with_lease(old: Replica, seen: Observation, key: str, now: datetime) -> Rep
         started_at=old.started_at or lease.started_at,
         ready_at=lease.ready_at,
         timing=lease.timing,
-        silent_since=None if fresh and not refused else old.silent_since or now,
+        silent_since=old.silent_since or now if refused and not fresh else None,
         reason=_rotation_reason(fresh, refused),
     )
 
 
-def _without_lease(old: Replica, now: datetime) -> Replica:
-    if old.drain_asked_at:
+def _lease(replica: Replica, seen: Observation) -> HostFile | None:
+    """Its host file; one of another attempt was left behind by a job whose id has been used again."""
+    lease = seen.leases.get(replica.job_id)
+    return lease if lease and lease.attempt == replica.attempt else None
+
+
+def _without_lease(old: Replica, refused: bool, now: datetime) -> Replica:
+    if old.leaving:
         return replace(old, stage="draining", in_rotation=False)
     if old.ready_at:
         gone = "its host file is gone: the sidecar has left"
-        return replace(old, in_rotation=False, silent_since=old.silent_since or now, reason=gone)
-    if old.job_state and old.stage == "queued" and old.started_at is None:
-        return old
+        return replace(old, in_rotation=False, silent_since=old.silent_since or now if refused else None, reason=gone)
     return replace(old, stage="loading" if old.started_at else old.stage, in_rotation=False)
 
 
@@ -150,8 +225,7 @@ def _rotation_reason(fresh: bool, refused: bool) -> str:
 
 
 def _ended_as_asked(old: Replica, new: Replica) -> bool:
-    asked = old.drain_asked_at or old.cancel_asked_at
-    return bool(asked) or (new.job_state == "COMPLETED" and old.stage == "draining")
+    return old.leaving or (new.job_state == "COMPLETED" and old.stage == "draining")
 
 
 def _with_last_words(replica: Replica, last_line: str) -> str:
@@ -172,13 +246,21 @@ def events_between(old: Status, new: Status, now: datetime) -> list[Event]:
             events.extend(_event(now, name, kind, replica, words) for kind, words in _changes(was, replica))
     for attempt, replica in before.items():
         if attempt not in after and replica.live:
-            words = f"job {replica.job_id} ended as asked" if replica.job_id else "its job was never queued"
-            events.append(_event(now, name, "ended", replica, words))
+            kind, words = "ended", f"job {replica.job_id} ended as asked"
+            if not replica.job_id:
+                kind, words = "never-queued", "no job carries its mark, so its submission never reached the scheduler"
+            events.append(_event(now, name, kind, replica, words))
     return events
 
 
 def _changes(was: Replica, now: Replica) -> list[tuple[str, str]]:
     found = []
+    if now.live and not was.live:
+        found.append(("adopted", f"job {now.job_id} lives after all and is taken over again"))
+    if now.job_id and not was.job_id:
+        found.append(("found", f"job {now.job_id} was found by its mark"))
+    if now.job_state != was.job_state and now.stage == "queued" and was.started_at:
+        found.append(("requeued", f"job {now.job_id} waits in the queue again: {now.reason}"))
     if now.started_at and not was.started_at:
         found.append(("started", f"job {now.job_id} started on {now.node or 'its node'}"))
     if now.ready_at and not was.ready_at and now.endpoint:

@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.errors import UnknownName
 from engine.fleet import store
 from engine.fleet.deployments import Deployment, Event, Replica, Status, folder
-from engine.fleet.derive import comment, events_between
+from engine.fleet.derive import Mark, events_between
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +36,21 @@ class Roster:
             raise UnknownName("deployment", name, self._statuses)
         return self._statuses[name]
 
+    @property
+    def names(self) -> list[str]:
+        return list(self._statuses)
+
+    def get(self, name: str) -> Status | None:
+        return self._statuses.get(name)
+
     def create(self, deployment: Deployment) -> None:
         self._statuses[deployment.name] = store.create(self.home, deployment)
 
     def remove(self, name: str) -> None:
-        del self._statuses[name]
-        store.remove(self.home, name)
+        store.remove(self.home, self._statuses.pop(name))
 
     def archive(self, name: str) -> None:
-        store.archive(self.home, name, self.now())
+        store.archive(self.home, self[name], self.now())
         del self._statuses[name]
 
     def keep(self, status: Status) -> None:
@@ -55,9 +61,14 @@ class Roster:
 
     def update(self, status: Status) -> None:
         """Keeps a newly observed status and records what it means for each replica."""
-        for event in events_between(self._statuses[status.deployment.name], status, self.now()):
+        name = status.deployment.name
+        before = self._statuses[name]
+        for event in events_between(before, status, self.now()):
             self.record(event)
         self.keep(status)
+        for job_id in _living(before) - _living(status):
+            # Who was killed leaves its host file behind.
+            (folder(self.home, name).hosts / f"{job_id}.json").unlink(missing_ok=True)
 
     def change(self, name: str, replica: Replica) -> None:
         """Keeps one replica's new state; it is known by its attempt."""
@@ -83,9 +94,13 @@ class Roster:
     def tracked(self, scheduler: str) -> dict[str, str]:
         """Job ids of this scheduler's live replicas, with the comment that marks each."""
         return {
-            replica.job_id: comment(self.home_id, status.deployment.name, replica.index, replica.attempt)
+            replica.job_id: str(Mark(self.home_id, status.deployment.name, replica.index, replica.attempt))
             for status in self
             if status.deployment.scheduler == scheduler
             for replica in status.replicas
             if replica.live and replica.job_id
         }
+
+
+def _living(status: Status) -> set[str]:
+    return {replica.job_id for replica in status.replicas if replica.live and replica.job_id}

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import ConfigurationError
+from engine.errors import ConfigurationError, UnknownName
 from engine.fleet.deployments import (
     Deployment,
     Event,
@@ -18,6 +18,7 @@ from engine.fleet.deployments import (
     Folder,
     Replica,
     Status,
+    create_whole,
     folder,
     secret,
     to_json,
@@ -42,12 +43,22 @@ class Record:
 
 
 def create(home: Path, deployment: Deployment) -> Status:
-    """Makes the deployment's folder, keys and sidecar, and saves it."""
+    """Makes the deployment's folder, keys and sidecar, and saves it.
+
+    Its attempts are numbered on from those of former deployments of this name: the scheduler may still show their jobs.
+    """
     place = folder(home, deployment.name)
+    first = _next_attempt(home, deployment.name)
+    deployment = replace(deployment, first_attempt=first)
     for path in (place.hosts, place.scripts, place.logs):
         path.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(SIDECAR, place.root / "replica.py")
-    status = Status(deployment, replica_key=secret(place.replica_key), access_token=secret(place.access_token))
+    status = Status(
+        deployment,
+        next_attempt=first,
+        replica_key=secret(place.replica_key),
+        access_token=secret(place.access_token),
+    )
     save(home, status)
     return status
 
@@ -90,9 +101,11 @@ def _load(file: Path) -> Status:
     )
 
 
-def archive(home: Path, name: str, now: datetime) -> Path:
+def archive(home: Path, status: Status, now: datetime) -> Path:
     """Moves a stopped deployment's folder to history/, without its secrets, and keeps the last few there."""
+    name = status.deployment.name
     place, history = folder(home, name), home / "history"
+    _keep_next_attempt(home, status)
     place.replica_key.unlink(missing_ok=True)
     place.access_token.unlink(missing_ok=True)
     history.mkdir(exist_ok=True)
@@ -103,8 +116,23 @@ def archive(home: Path, name: str, now: datetime) -> Path:
     return target
 
 
-def remove(home: Path, name: str) -> None:
-    shutil.rmtree(folder(home, name).root, ignore_errors=True)
+def remove(home: Path, status: Status) -> None:
+    _keep_next_attempt(home, status)
+    place = folder(home, status.deployment.name)
+    # Without this file it is no deployment, even if something in the folder cannot be removed.
+    place.deployment.unlink(missing_ok=True)
+    shutil.rmtree(place.root, ignore_errors=True)
+
+
+def _next_attempt(home: Path, name: str) -> int:
+    path = home / "attempts" / name
+    return int(path.read_text()) if path.exists() else 1
+
+
+def _keep_next_attempt(home: Path, status: Status) -> None:
+    path = home / "attempts" / status.deployment.name
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, f"{status.next_attempt}\n")
 
 
 def append_events(home: Path, events: Iterable[Event]) -> None:
@@ -119,10 +147,16 @@ def append_events(home: Path, events: Iterable[Event]) -> None:
 
 
 def read_events(home: Path, name: str, limit: int) -> list[Event]:
-    """The last `limit` events of a deployment, oldest first; of a stopped one, too, if its name is not in use again."""
+    """The last `limit` events of a deployment, oldest first; of a stopped one, too, if its name is not in use again.
+
+    Raises UnknownName when there never was one.
+    """
     path = folder(home, name).events
     if not path.exists():
-        path = max((home / "history").glob(f"*-{name}/events.jsonl"), default=path)
+        former = sorted(place for place in (home / "history").glob("*-*") if place.name.partition("-")[2] == name)
+        if not former:
+            raise UnknownName("deployment", name, [place.name for place in (home / "deployments").glob("*")])
+        path = former[-1] / "events.jsonl"
     return [event for event in map(_decode_event, tail(path, EVENTS_READ_BYTES, limit)) if event]
 
 
@@ -143,7 +177,7 @@ def home_id(home: Path) -> str:
     home.mkdir(parents=True, exist_ok=True)
     path = home / "home.id"
     if not path.exists():
-        write_atomically(path, secrets.token_hex(4) + "\n")
+        create_whole(path, secrets.token_hex(4) + "\n")
     return path.read_text().strip()
 
 
