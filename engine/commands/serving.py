@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +25,7 @@ DEFAULT_MODEL = "smollm2-135m"
 UP_KEY = "made-by-up"
 DOWN_TIMEOUT_S = 900.0
 END_TIMEOUT_S = 60.0
+PATIENCE_S = 2.0
 
 Scheduler = Annotated[str, typer.Option(help=f"{', '.join(SCHEDULERS)}; auto takes Slurm where it answers.")]
 
@@ -67,7 +67,7 @@ def up(
                 started.append(client.launch(model=model, replicas=replicas)["name"])
             wait_ready(client, model, timeout_s, say)
             _print_invitation(found, model, _fresh_key(chosen))
-            _stay_while_served(chosen)
+            _stay_while_served(found)
         except KeyboardInterrupt:
             say("stopping what was started")
         finally:
@@ -111,10 +111,11 @@ def _fresh_key(chosen: Settings) -> str:
 
 
 def _print_invitation(found: presence.Presence, model: str, key: str) -> None:
+    plain = "no NGINX here: the gateway itself listens at the address; only apps need NGINX\n"
     print(
         f"""
 {model} answers.
-
+{plain if found.url == found.address else ""}
   address  {found.address}/v1
   key      {key}
 
@@ -126,18 +127,25 @@ Ctrl-C stops all of it.""",
     )
 
 
-def _stay_while_served(chosen: Settings) -> None:
-    while Path(chosen.home / "gateway.json").exists():
+def _stay_while_served(found: presence.Presence) -> None:
+    while not process_is_gone(found.pid):
         time.sleep(0.5)
     say("the gateway has ended")
 
 
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    """SIGTERM and SIGINT both interrupt; SIGINT, too, since a shell starts what is in the background with it ignored.
 
-    # SIGINT, too: a shell starts what it puts into the background with SIGINT ignored.
+    A second one within PATIENCE_S is the same wish; after that it leaves at once, whatever is still being stopped.
+    """
+    first: list[float] = []
+
+    def interrupt(*_: object) -> None:
+        first.append(time.monotonic())
+        if len(first) == 1 or first[-1] - first[0] > PATIENCE_S:
+            raise KeyboardInterrupt
+
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
