@@ -13,8 +13,8 @@ from engine.errors import ConfigurationError, UnknownName
 from engine.fleet.deployments import Deployment
 from engine.site import Placement, Site
 
-NAME = r"^[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?$"
-PATH = r"^/([a-z0-9][a-z0-9._-]*/)*$"
+NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?")
+PATH = re.compile(r"/([a-z0-9][a-z0-9._-]*/)*")
 TIME_LIMIT = r"^(\d+-)?\d{1,3}(:\d{2}){1,2}$|^\d+$|^\d+-\d{1,2}$"
 RESERVED_PATHS = ("/v1/", "/api/", "/docs/", "/deployments/", "/health/", "/metrics/")
 
@@ -87,7 +87,7 @@ def compose(
     if model and engine not in engines:
         raise UnknownName("inference engine", engine, engines)
     name = request.name or (model.id if model else "")
-    if not re.match(NAME, name):
+    if not NAME.fullmatch(name):
         raise ConfigurationError(
             f"name {name!r}: a deployment's name has 1 to 62 of a-z 0-9 . _ - and begins and ends with one of a-z 0-9"
         )
@@ -126,7 +126,7 @@ def _given(request: LaunchRequest, kind: type) -> dict[str, Any]:
 
 
 def _path(path: str) -> str:
-    if not re.match(PATH, path):
+    if not PATH.fullmatch(path):
         raise ConfigurationError(f"path {path!r}: an app's path looks like /name/ (a-z 0-9 . _ -)")
     if path.startswith(RESERVED_PATHS):
         raise ConfigurationError(f"path {path!r} belongs to the engine itself; taken: {', '.join(RESERVED_PATHS)}")
