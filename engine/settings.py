@@ -99,9 +99,9 @@ def require_local_disk(path: Path, mounts: str | None = None) -> None:
     resolved = os.path.realpath(path)
     best, kind = "", ""
     for line in mounts.splitlines():
-        _, point, fstype, *_ = line.split(" ")
+        _, point, fstype, *_ = [*line.split(" "), "", "", ""]
         point = point.replace("\\040", " ")
-        inside = resolved == point or resolved.startswith(point.rstrip("/") + "/")
+        inside = point and (resolved == point or resolved.startswith(point.rstrip("/") + "/"))
         if inside and len(point) >= len(best):
             best, kind = point, fstype
     if kind in NETWORK_FILE_SYSTEMS:
