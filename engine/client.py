@@ -3,10 +3,11 @@
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
-from engine.errors import AccessDenied, EndpointRefused, EndpointTimedOut, GatewayError
+from engine.errors import AccessDenied, ConfigurationError, EndpointRefused, EndpointTimedOut, GatewayError
 
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 
@@ -44,7 +45,7 @@ class _Api:
         return self._json("GET", "/api/deployments")
 
     def deployment(self, name: str) -> Any:
-        return self._json("GET", f"/api/deployments/{name}")
+        return self._json("GET", _deployment(name))
 
     def launch(self, **request: Any) -> Any:
         """Fields of LaunchRequest; returns at once with the new deployment's row and its access token."""
@@ -54,23 +55,23 @@ class _Api:
         return self._json("POST", "/api/render", request)
 
     def scale(self, name: str, replicas: int) -> Any:
-        return self._json("PATCH", f"/api/deployments/{name}", {"replicas": replicas})
+        return self._json("PATCH", _deployment(name), {"replicas": replicas})
 
     def drain(self, name: str, replica: int) -> Any:
-        return self._json("POST", f"/api/deployments/{name}/drain", replica=replica)
+        return self._json("POST", _deployment(name, "drain"), replica=replica)
 
     def restart(self, name: str) -> Any:
-        return self._json("POST", f"/api/deployments/{name}/restart")
+        return self._json("POST", _deployment(name, "restart"))
 
     def stop(self, name: str) -> Any:
-        return self._json("DELETE", f"/api/deployments/{name}")
+        return self._json("DELETE", _deployment(name))
 
     def events(self, name: str | None = None, limit: int = 100) -> Any:
-        path = f"/api/deployments/{name}/events" if name else "/api/events"
+        path = _deployment(name, "events") if name else "/api/events"
         return self._json("GET", path, limit=limit)
 
     def log(self, name: str, replica: int | None = None, lines: int = 100) -> Any:
-        return self._json("GET", f"/api/deployments/{name}/log", replica=replica, lines=lines)
+        return self._json("GET", _deployment(name, "log"), replica=replica, lines=lines)
 
     def jobs(self) -> Any:
         return self._json("GET", "/api/jobs")
@@ -163,8 +164,18 @@ class AsyncEngineClient(_Api):
         return _decoded(response)
 
 
+def _deployment(name: str, *what: str) -> str:
+    return "/".join(["/api/deployments", quote(name, safe=""), *what])
+
+
 def _base(url: str) -> str:
-    return url.rstrip("/").removesuffix("/v1")
+    try:
+        base = httpx.URL(url.rstrip("/").removesuffix("/v1"))
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"{url!r} is not the address of a gateway: {error}") from error
+    if base.scheme not in ("http", "https") or not base.host:
+        raise ConfigurationError(f"{url!r} is not the address of a gateway; one looks like http://HOST:8080")
+    return str(base)
 
 
 def _headers(key: str) -> dict[str, str]:
@@ -177,16 +188,23 @@ def _given(query: Mapping[str, Any]) -> dict[str, Any]:
 
 def _decoded(response: httpx.Response) -> Any:
     """JSON, or text for what is text: a log, a script."""
-    is_json = "json" in response.headers.get("content-type", "")
-    return response.json() if is_json else response.text
+    if "json" not in response.headers.get("content-type", ""):
+        return response.text
+    try:
+        return response.json()
+    except ValueError as error:
+        raise GatewayError(f"{_where(response)} answered broken JSON: {error}", response.status_code) from error
 
 
 def _chunk(line: str) -> dict[str, Any] | None:
     if not line.startswith("data:") or line.endswith("[DONE]"):
         return None
-    chunk: dict[str, Any] = json.loads(line[5:])
-    if "error" in chunk:
-        raise GatewayError(_message(chunk), 502, _code(chunk))
+    try:
+        chunk: dict[str, Any] = json.loads(line[5:])
+    except ValueError as error:
+        raise GatewayError(f"the stream holds broken JSON: {line[:200]}", 502) from error
+    if chunk.get("error"):
+        raise GatewayError(_message(chunk) or f"the stream broke: {line[:200]}", 502, _code(chunk))
     return chunk
 
 
@@ -197,11 +215,14 @@ def _raise_for(response: httpx.Response) -> None:
         body = response.json()
     except ValueError:
         body = {}
-    where = f"{response.request.method} {response.request.url}"
-    message = _message(body) or f"{where} answered {response.status_code}: {response.text[:200]}"
+    message = _message(body) or f"{_where(response)} answered {response.status_code}: {response.text[:200]}"
     if response.status_code in (401, 403):
         raise AccessDenied(message)
     raise GatewayError(message, response.status_code, _code(body))
+
+
+def _where(response: httpx.Response) -> str:
+    return f"{response.request.method} {response.request.url}"
 
 
 def _message(body: Any) -> str:
