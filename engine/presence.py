@@ -16,6 +16,7 @@ import msgspec
 
 from engine.errors import EngineError, NotReadyInTime
 from engine.fleet.deployments import to_json, write_atomically
+from engine.fleet.lock import start_time
 from engine.ports import free_port, is_free
 from engine.settings import ROOT, Settings
 
@@ -27,13 +28,14 @@ ANSWER_TIMEOUT_S = 3.0
 @dataclass(frozen=True)
 class Presence:
     """A running gateway: `url` is where it listens, `address` the one address for people, `token` an operator's for
-    this start.
+    this start. `pid` and `started` name its process, so that a file left behind is not taken for another program.
     """
 
     url: str
     address: str
     pid: int
     token: str = field(repr=False)
+    started: str = ""
 
 
 def announce(home: Path, presence: Presence) -> None:
@@ -47,9 +49,9 @@ def withdraw(home: Path, pid: int) -> None:
 
 
 def find(home: Path) -> Presence | None:
-    """The gateway of this ENGINE_HOME, if it answers."""
+    """The gateway of this ENGINE_HOME, if its process lives on this machine and answers."""
     known = _read(home)
-    if known is None:
+    if known is None or not known.started or start_time(known.pid) != known.started:
         return None
     try:
         httpx.get(f"{known.url}/health", timeout=ANSWER_TIMEOUT_S, trust_env=False)

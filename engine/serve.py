@@ -21,7 +21,7 @@ from socket import socket
 
 from engine import presence
 from engine.errors import ConfigurationError, EngineError
-from engine.fleet.lock import ControllerLock
+from engine.fleet.lock import ControllerLock, start_time
 from engine.fleet.nginx import Nginx
 from engine.ports import is_free, listen
 from engine.settings import Settings, require_local_disk
@@ -79,9 +79,9 @@ class Supervisor:
         with self._listen() as listener:
             self._listen_for_signals()
             host, port = listener.getsockname()[:2]
-            presence.announce(
-                settings.home, presence.Presence(f"http://{host}:{port}", self.address, os.getpid(), self._token)
-            )
+            pid = os.getpid()
+            here = presence.Presence(f"http://{host}:{port}", self.address, pid, self._token, start_time(pid))
+            presence.announce(settings.home, here)
             try:
                 self._supervise(listener)
             finally:
