@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 from engine.client import AsyncEngineClient, EngineClient
@@ -84,8 +84,10 @@ class Launch:
         with self._stack:
             if self.name and self._operator and (failed or not self._keep):
                 # Whatever ended the block must reach the caller, not what the clearing up ran into.
-                with suppress(EngineError):
+                try:
                     stop_and_wait(self._operator, [self.name], GONE_TIMEOUT_S)
+                except EngineError as error:
+                    self._say(f"{self.name} may still be there: {error}")
 
 
 def operator(presence: Presence) -> EngineClient:
@@ -110,7 +112,7 @@ def wait_ready(
             said = words
         if row["ready"] >= wanted:
             return row
-        if row["stage"] == "failed":
+        if row["gave_up"]:
             raise ReplicaFailed(f"{name}: {row['reason']}; see `engine logs {name}`")
         if time.monotonic() > deadline:
             raise NotReadyInTime(f"{words}: not ready within {timeout_s:.0f} s; see `engine events {name}`")

@@ -24,6 +24,7 @@ def status_json(status: Status, in_flight: Callable[[Endpoint], int], url: str) 
         "scheduler": deployment.scheduler,
         "stage": stage(status),
         "reason": reason(status),
+        "gave_up": bool(status.gave_up),
         "wanted": deployment.replicas,
         "ready": len(serving),
         "url": address(status, url),
@@ -33,7 +34,7 @@ def status_json(status: Status, in_flight: Callable[[Endpoint], int], url: str) 
 
 
 def stage(status: Status) -> str:
-    """One word for the whole: the furthest that any replica has come; `failed` only when no further attempt will be made."""
+    """One word for the whole: the furthest that any replica has come; `failed` only when no further attempt is made."""
     if status.deployment.stopping:
         return "draining"
     if status.serving:
