@@ -7,7 +7,7 @@ from engine.errors import ConfigurationError
 
 
 def listen(host: str, port: int, wait_s: float = 0.0) -> socket.socket:
-    """A listening TCP socket; raises ConfigurationError when after `wait_s` the address is still taken, or is not ours."""
+    """A listening TCP socket; raises ConfigurationError when after `wait_s` the address is taken, or is not ours."""
     deadline = time.monotonic() + wait_s
     while True:
         try:

@@ -1,15 +1,18 @@
 """launch, ps, events, logs, scale, drain, restart, stop: deployments from the command line."""
 
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from engine import presence
+from engine.client import EngineClient
 from engine.commands import request
 from engine.commands.output import Json, ago, print_json, print_table, say, settings
-from engine.errors import ConfigurationError, EngineError
+from engine.errors import ConfigurationError, EngineError, UnknownName
 from engine.fleet import store
+from engine.fleet.lock import process_is_gone
 from engine.fleet.status import status_json
 from engine.launching import describe, operator, stop_and_wait, wait_ready
 
@@ -42,7 +45,7 @@ def launch(
         else:
             _print_launched(row)
         if own:
-            _stay(launched["name"])
+            _stay(launched["name"], found)
 
 
 def ps(as_json: Json = False) -> None:
@@ -115,17 +118,17 @@ def logs(
 
 def scale(name: Name, replicas: Annotated[int, typer.Argument(min=0)], as_json: Json = False) -> None:
     """Change the wanted number of replicas; surplus ones drain first."""
-    _tell(lambda client: client.scale(name, replicas), as_json)
+    _tell(name, lambda client: client.scale(name, replicas), as_json)
 
 
 def drain(name: Name, replica: Annotated[int, typer.Argument(min=0)], as_json: Json = False) -> None:
     """Let one replica end its requests and leave; another takes its place."""
-    _tell(lambda client: client.drain(name, replica), as_json)
+    _tell(name, lambda client: client.drain(name, replica), as_json)
 
 
 def restart(name: Name, as_json: Json = False) -> None:
     """Replace every replica, new ones first."""
-    _tell(lambda client: client.restart(name), as_json)
+    _tell(name, lambda client: client.restart(name), as_json)
 
 
 def stop(
@@ -137,6 +140,7 @@ def stop(
     """Drain every replica, end the jobs, and forget the deployment (its folder goes to history/)."""
     if bool(names) == everything:
         raise ConfigurationError("give the names of deployments, or --all")
+    _require_known(*(names or []))
     with presence.gateway(settings(), say) as found, operator(found) as client:
         chosen = names or [row["name"] for row in client.deployments()]
         if wait:
@@ -168,7 +172,16 @@ def _required_gateway() -> presence.Presence:
     return found
 
 
-def _tell(ask: Any, as_json: bool) -> None:
+def _require_known(*names: str) -> None:
+    """Before anything is started or stopped because of a name that was mistyped."""
+    known = store.load_all(settings().home)
+    for name in names:
+        if name not in known:
+            raise UnknownName("deployment", name, known)
+
+
+def _tell(name: str, ask: Callable[[EngineClient], dict[str, Any]], as_json: bool) -> None:
+    _require_known(name)
     with presence.gateway(settings(), say) as found, operator(found) as client:
         row = ask(client)
         if as_json:
@@ -177,11 +190,12 @@ def _tell(ask: Any, as_json: bool) -> None:
             print(describe(row))
 
 
-def _stay(name: str) -> None:
+def _stay(name: str, found: presence.Presence) -> None:
     say(f"this process keeps {name} up; Ctrl-C leaves its jobs running, `engine serve` takes them over")
     try:
-        while True:
-            time.sleep(3600)
+        while not process_is_gone(found.pid):
+            time.sleep(1.0)
+        raise EngineError(f"the gateway (process {found.pid}) has ended; its log: {settings().home / 'serve.log'}")
     except KeyboardInterrupt:
         say("left")
 
