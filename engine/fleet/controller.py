@@ -238,8 +238,14 @@ class Controller:
         return status
 
     def _publish(self) -> None:
-        silent = {name: poller.silent_since for name, poller in self._pollers.items() if poller.silent_since}
-        self.snapshot = Snapshot(self._now(), {status.deployment.name: status for status in self._roster}, silent)
+        """NGINX first: whoever reads in the snapshot that a replica serves may ask for it there at once."""
+        try:
+            self._write_addresses()
+        finally:
+            silent = {name: poller.silent_since for name, poller in self._pollers.items() if poller.silent_since}
+            self.snapshot = Snapshot(self._now(), {status.deployment.name: status for status in self._roster}, silent)
+
+    def _write_addresses(self) -> None:
         for status in self._roster:
             path = folder(self._settings.home, status.deployment.name).hosts_file
             text = hosts.hosts_text(replica.endpoint for replica in status.serving if replica.endpoint)
