@@ -55,12 +55,7 @@ def test_fleet_and_workflows_know_no_http_server(room: str) -> None:
 
 
 def test_the_client_needs_nothing_of_the_fleet_or_the_gateway() -> None:
-    assert ours(ROOT / "engine" / "client.py") == {
-        "engine.errors.AccessDenied",
-        "engine.errors.EndpointRefused",
-        "engine.errors.EndpointTimedOut",
-        "engine.errors.GatewayError",
-    }
+    assert {name.rpartition(".")[0] for name in ours(ROOT / "engine" / "client.py")} == {"engine.errors"}
 
 
 def test_nothing_imports_the_apps() -> None:
