@@ -17,6 +17,7 @@ TEMPORARY = ("body", "proxy", "fastcgi", "uwsgi", "scgi")
 # nginx itself tries to bind for 2.5 s.
 TIMEOUT_S = 20.0
 SETTLE_S = 5.0
+RELOAD_S = 2.0
 
 
 def command_line(pid: int) -> str:
@@ -83,7 +84,7 @@ class Nginx:
         if not self.running:
             self.start()
         elif changed:
-            self._must(self._nginx("-s", "reload"), "reload")
+            self._reload()
         return changed
 
     def start(self) -> None:
@@ -114,6 +115,24 @@ class Nginx:
             return self.configuration.read_text()
         except OSError:
             return None
+
+    def _reload(self) -> None:
+        """Returns when the former workers take no more connections: until then they answer by the old configuration."""
+        former = self._workers()
+        self._must(self._nginx("-s", "reload"), "reload")
+        deadline = time.monotonic() + RELOAD_S
+        while former & self._workers() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _workers(self) -> set[int]:
+        """Worker processes that take connections; one that shuts down only ends those it has."""
+        pid = self.pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return set()
+        titles = {int(child): self._command_line(int(child)) for child in children}
+        return {child for child, title in titles.items() if title.strip() == "nginx: worker process"}
 
     def _replace(self, text: str) -> None:
         self._make_folders()

@@ -49,7 +49,6 @@ class Address:
     def show(self, *statuses: Status, gateway: str | None = None) -> bool:
         changed = self.nginx.apply(self.text(*statuses, gateway=gateway))
         wait_for_port(self.port)
-        time.sleep(0.3)  # a reload is asked for, not awaited, by nginx -s reload
         return changed
 
     def url(self, path: str) -> str:
@@ -159,6 +158,15 @@ async def test_a_reload_under_a_running_stream_loses_no_token(address: Address, 
         if len(seen) in (10, 30):
             await asyncio.to_thread(address.show, model(two) if len(seen) == 10 else model(one, two))
     assert len(seen) == 63 and seen[-1] == b"data: [DONE]\n"
+
+
+async def test_the_new_configuration_is_in_force_when_apply_returns(address: Address, start) -> None:
+    server = start("--latency-ms", "1")
+    url, headers = address.url("/deployments/sim/v1/chat/completions"), {"Authorization": f"Bearer {TOKEN}"}
+    for shown, expected in [(model(), 503), (model(server), 200)] * 5:
+        address.show(shown)
+        async with aiohttp.request("POST", url, json=CHAT, headers=headers) as answer:
+            assert answer.status == expected
 
 
 async def test_a_dead_replica_fails_no_request(address: Address, start) -> None:
