@@ -35,7 +35,7 @@ class LocalScheduler:
     ) -> None:
         self.root = root.absolute()
         self.capacity = Capacity(
-            cpus=cpus or max(os.cpu_count() or 1, 4),
+            cpus=cpus or cpus_here(),
             mem_gb=mem_gb or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3,
             gpus=_gpus_here() if gpus is None else dict(gpus),
         )
@@ -170,6 +170,11 @@ class LocalScheduler:
                         raise SchedulerUnreachable(f"another process held {file.name} for {timeout_s:g} s") from None
                     time.sleep(0.01)
             yield
+
+
+def cpus_here() -> int:
+    """How many CPUs the local scheduler counts on this machine."""
+    return max(os.cpu_count() or 1, 4)
 
 
 def _gpus_here() -> dict[str, int]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from engine.catalogue import Catalogue, Resources
 from engine.errors import ConfigurationError, UnknownName
 from engine.fleet.deployments import Deployment
+from engine.fleet.local import cpus_here
 from engine.site import Placement, Site
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?")
@@ -96,7 +97,7 @@ def compose(
         kind="model" if model else "app",
         engine=engine,
         scheduler=scheduler,
-        resources=_resources(request, model.resources if model else Resources()),
+        resources=_resources(request, model.resources if model else Resources(), scheduler),
         created_at=now,
         model=model,
         command=tuple(request.command),
@@ -111,7 +112,10 @@ def compose(
     )
 
 
-def _resources(request: LaunchRequest, defaults: Resources) -> Resources:
+def _resources(request: LaunchRequest, defaults: Resources, scheduler: str) -> Resources:
+    """The catalogue's CPUs are meant for a cluster; one machine gives what it has, and the model is slower."""
+    if scheduler == "local":
+        defaults = replace(defaults, cpus=min(defaults.cpus, cpus_here()))
     return replace(defaults, **_given(request, Resources))
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from engine.catalogue import Catalogue, Resources
 from engine.errors import ConfigurationError, UnknownName
 from engine.fleet.deployments import Deployment
+from engine.fleet.local import cpus_here
 from engine.fleet.request import NAME, LaunchRequest, compose
 from engine.site import Placement, Site
 
@@ -113,3 +114,9 @@ def test_every_model_of_the_catalogue_can_be_launched_under_its_own_name() -> No
 def test_each_resource_and_placement_can_be_asked_for() -> None:
     offered = set(LaunchRequest.model_fields)
     assert {field.name for kind in (Resources, Placement) for field in fields(kind)} <= offered
+
+
+def test_one_machine_gives_the_cpus_that_it_has_unless_told_otherwise() -> None:
+    assert composed(model="llama-3.1-70b", scheduler="local").resources.cpus == min(16, cpus_here())
+    assert composed(model="llama-3.1-70b", scheduler="local", cpus=999).resources.cpus == 999
+    assert composed(model="llama-3.1-70b", scheduler="slurm").resources.cpus == 16
