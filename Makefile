@@ -51,7 +51,8 @@ cluster-down: ## stop it
 
 vllm-check: install ## a real vLLM on the CPU, launched through its template on a real Slurm (3 GB to install)
 	@tests/install.sh
-	@tests/vllm_check.sh
+	@tests/vllm/install.sh $(or $(VLLM_VENV),.vllm-venv)
+	@VLLM_VENV=$(or $(VLLM_VENV),.vllm-venv) $(BIN)/python -m pytest tests/vllm
 
 clean: ## remove the virtual environment and caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
