@@ -225,7 +225,5 @@ def test_stopped_under_a_running_stream_it_loses_nothing_and_leaves_no_job(
     assert json.loads(chunks[-2].removeprefix("data:"))["usage"]["completion_tokens"] == 300
     assert serving.json("ps") == []
     until(lambda: not cluster.run(["squeue", "-h"]).stdout, 15, "no job is left")
-    gone_s = time.monotonic() - began
-    saw.append(
-        f"stopped {draining_s:.1f} s into a stream: all 300 tokens came, after {streamed_s:.1f} s; no job after {gone_s:.1f} s"
-    )
+    times = f"{draining_s:.1f} s into a stream of 300 tokens, which came whole at {streamed_s:.1f} s"
+    saw.append(f"stopped {times}; no job left at {time.monotonic() - began:.1f} s")
