@@ -16,10 +16,10 @@ import uvloop
 from engine.catalogue import Catalogue
 from engine.errors import ConfigurationError, EngineError
 from engine.fleet.controller import Controller
-from engine.fleet.jobs import Scheduler
-from engine.fleet.local import LocalScheduler
 from engine.fleet.nginx import Nginx
-from engine.fleet.slurm import Slurm
+from engine.fleet.schedulers.jobs import Scheduler
+from engine.fleet.schedulers.local import LocalScheduler
+from engine.fleet.schedulers.slurm import Slurm
 from engine.gateway.app import create_app
 from engine.gateway.keys import Keys
 from engine.gateway.server import config

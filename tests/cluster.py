@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.fleet.run import Completed, run
-from engine.fleet.slurm import Slurm
+from engine.fleet.schedulers.slurm import Slurm
 from tests.processes import require
 
 SCRIPT = Path(__file__).parent / "cluster.sh"

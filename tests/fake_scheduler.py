@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 
 from engine.errors import SchedulerUnreachable
-from engine.fleet.batch import parse_script
-from engine.fleet.jobs import Job, Node
+from engine.fleet.schedulers.batch import parse_script
+from engine.fleet.schedulers.jobs import Job, Node
 
 
 class FakeScheduler:

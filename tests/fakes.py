@@ -10,8 +10,8 @@ from engine.catalogue import ModelSpec, Resources
 from engine.errors import UnknownName
 from engine.fleet.deployments import Deployment, Event, Replica, Snapshot, Status
 from engine.fleet.hosts import Endpoint
-from engine.fleet.jobs import Job, Node
 from engine.fleet.request import LaunchRequest
+from engine.fleet.schedulers.jobs import Job, Node
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ from engine.commands.output import Json, print_json, print_table, settings
 from engine.errors import EngineError
 from engine.fleet.nginx import Nginx
 from engine.fleet.request import LaunchRequest
-from engine.fleet.slurm import Slurm
+from engine.fleet.schedulers.slurm import Slurm
 from engine.ports import is_free
 from engine.settings import Settings, require_local_disk
 from engine.site import Site

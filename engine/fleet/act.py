@@ -12,10 +12,10 @@ from engine.errors import ConfigurationError, SchedulerError, SchedulerUnreachab
 from engine.fleet import render
 from engine.fleet.deployments import Deployment, Failure, Replica, folder, write_atomically
 from engine.fleet.derive import Mark
-from engine.fleet.jobs import Job
 from engine.fleet.plan import Cancel, Drain, Forget, GiveUp, Submit, plan
 from engine.fleet.poll import JobPoller
 from engine.fleet.roster import Roster
+from engine.fleet.schedulers.jobs import Job
 from engine.site import Site
 
 log = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ from engine.fleet.act import Actor
 from engine.fleet.deployments import Deployment, Event, Snapshot, Status, folder, write_atomically
 from engine.fleet.derive import Observation, derive
 from engine.fleet.health import Health
-from engine.fleet.jobs import Job, Node, Scheduler
 from engine.fleet.lock import ControllerLock
 from engine.fleet.nginx import Nginx
 from engine.fleet.plan import Drain
 from engine.fleet.poll import Answer, JobPoller
 from engine.fleet.request import LaunchRequest, compose
 from engine.fleet.roster import Roster
+from engine.fleet.schedulers.jobs import Job, Node, Scheduler
 from engine.settings import Settings
 from engine.site import Site
 

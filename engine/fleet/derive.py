@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from engine.fleet.deployments import Deployment, Event, Failure, Replica, Status
 from engine.fleet.hosts import Endpoint, HostFile
-from engine.fleet.jobs import Job, explain
+from engine.fleet.schedulers.jobs import Job, explain
 
 # squeue may lag behind sbatch; a job is missing only when it has been so for this long.
 SUBMIT_GRACE = timedelta(seconds=30)

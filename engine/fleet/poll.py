@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from engine.errors import SchedulerUnreachable
-from engine.fleet.jobs import Job, Scheduler
+from engine.fleet.schedulers.jobs import Job, Scheduler
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from engine.catalogue import Catalogue, Resources
 from engine.errors import ConfigurationError, UnknownName
 from engine.fleet.deployments import Deployment
-from engine.fleet.local import cpus_here
+from engine.fleet.schedulers.local import cpus_here
 from engine.site import Placement, Site
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?")

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import UnknownName
 from engine.fleet.deployments import Event, Snapshot, Status
-from engine.fleet.jobs import Job, Node
 from engine.fleet.request import LaunchRequest
+from engine.fleet.schedulers.jobs import Job, Node
 from engine.fleet.status import status_json
 from engine.gateway.access import admin_key
 from engine.gateway.keys import Keys

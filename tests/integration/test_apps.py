@@ -31,7 +31,9 @@ def test_an_app_on_this_machine_stands_beside_slurm_jobs_and_may_have_its_path_s
 
 def test_two_apps_cannot_have_one_path(slurm_engine: Engine) -> None:
     slurm_engine.run("launch", "--app", "first", "--path", "/same/", "--", sys.executable, str(APP))
-    refused = slurm_engine.run("launch", "--app", "second", "--path", "/same/", "--", sys.executable, str(APP), check=False)
+    refused = slurm_engine.run(
+        "launch", "--app", "second", "--path", "/same/", "--", sys.executable, str(APP), check=False
+    )
     assert refused.returncode == 1
     assert "/same/" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""From launch to a streamed answer, on real parts: Slurm, NGINX, llama.cpp with a small model, and the openai client."""
+"""From launch to a streamed answer, on real parts: Slurm, NGINX, llama.cpp with a small model, the openai client."""
 
 import base64
 import io
@@ -16,7 +16,9 @@ QUESTION = [{"role": "user", "content": "Name three rivers in Europe."}]
 
 
 def squeue(fields: str) -> list[str]:
-    return subprocess.run(["squeue", "-h", "-o", fields], check=True, capture_output=True, text=True).stdout.splitlines()
+    return subprocess.run(
+        ["squeue", "-h", "-o", fields], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
 
 
 def openai_client(engine: Engine) -> openai.OpenAI:

@@ -19,7 +19,9 @@ def settings(slurm_engine: Engine) -> engine.Settings:
 
 def test_a_block_of_python_has_a_model_and_leaves_nothing(slurm_engine: Engine, settings: engine.Settings) -> None:
     said: list[str] = []
-    with engine.launch("simulator", name="block", replicas=2, arguments=ARGUMENTS, settings=settings, say=said.append) as llm:
+    with engine.launch(
+        "simulator", name="block", replicas=2, arguments=ARGUMENTS, settings=settings, say=said.append
+    ) as llm:
         assert llm.url == f"{slurm_engine.address}/deployments/block/v1"
         assert len(llm.endpoints) == 2
         with llm.client() as client:
@@ -30,10 +32,12 @@ def test_a_block_of_python_has_a_model_and_leaves_nothing(slurm_engine: Engine, 
 
 
 async def test_an_asynchronous_block_does_the_same(slurm_engine: Engine, settings: engine.Settings) -> None:
-    async with engine.launch("simulator", name="later", arguments=ARGUMENTS, settings=settings) as llm:
-        async with llm.async_client() as client:
-            assert (await client.chat(llm.name, MESSAGES))["object"] == "chat.completion"
-            assert len([chunk async for chunk in client.chat_stream(llm.name, MESSAGES)]) > 3
+    async with (
+        engine.launch("simulator", name="later", arguments=ARGUMENTS, settings=settings) as llm,
+        llm.async_client() as client,
+    ):
+        assert (await client.chat(llm.name, MESSAGES))["object"] == "chat.completion"
+        assert len([chunk async for chunk in client.chat_stream(llm.name, MESSAGES)]) > 3
     assert slurm_engine.json("ps") == []
 
 

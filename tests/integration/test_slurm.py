@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import SchedulerUnreachable, SubmitFailed
-from engine.fleet.jobs import Job, explain
-from engine.fleet.slurm import Slurm
+from engine.fleet.schedulers.jobs import Job, explain
+from engine.fleet.schedulers.slurm import Slurm
 from tests.cluster import Cluster, all_idle
 
 

@@ -16,9 +16,9 @@ from engine.fleet.controller import Controller
 from engine.fleet.deployments import Replica, Status, folder, to_json
 from engine.fleet.derive import UNNAMED_GRACE, Mark
 from engine.fleet.hosts import HostFile
-from engine.fleet.jobs import Job
 from engine.fleet.plan import GIVE_UP_AFTER
 from engine.fleet.request import LaunchRequest
+from engine.fleet.schedulers.jobs import Job
 from engine.settings import Settings
 from engine.site import Site
 from tests.fake_scheduler import FakeScheduler

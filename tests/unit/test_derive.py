@@ -8,7 +8,7 @@ import pytest
 from engine.fleet.deployments import Failure, Replica, Status
 from engine.fleet.derive import FAILURES_KEPT, SUBMIT_GRACE, UNNAMED_GRACE, Mark, Observation, derive, events_between
 from engine.fleet.hosts import Endpoint, HostFile, Timing
-from engine.fleet.jobs import ENDED, RUNNING, WAITING, Job
+from engine.fleet.schedulers.jobs import ENDED, RUNNING, WAITING, Job
 from tests import fakes
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.fleet import parse
-from engine.fleet.jobs import Job, explain
+from engine.fleet.schedulers import parse
+from engine.fleet.schedulers.jobs import Job, explain
 
 DATA = Path(__file__).parent.parent / "data" / "slurm"
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from engine.errors import SubmitFailed
-from engine.fleet import local_job
-from engine.fleet.batch import parse_script, seconds
-from engine.fleet.jobs import Job, explain
-from engine.fleet.local import LocalScheduler
+from engine.fleet.schedulers import local_job
+from engine.fleet.schedulers.batch import parse_script, seconds
+from engine.fleet.schedulers.jobs import Job, explain
+from engine.fleet.schedulers.local import LocalScheduler
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_what_a_script_leaves_running_ends_with_it(scheduler, script, tmp_path):
 
 def test_jobs_survive_the_process_that_submitted_them(scheduler, script, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from engine.fleet.local import LocalScheduler;"
+        "import sys; from pathlib import Path; from engine.fleet.schedulers.local import LocalScheduler;"
         "print(LocalScheduler(Path(sys.argv[1]), cpus=4, gpus={}).submit(Path(sys.argv[2])))"
     )
     path = script("sleep 0.5; echo still here")
@@ -271,7 +271,7 @@ def test_ended_jobs_are_forgotten_after_a_day(scheduler, script):
 
 def test_two_processes_share_one_queue_without_starting_a_job_twice(scheduler, script, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from engine.fleet.local import LocalScheduler;"
+        "import sys; from pathlib import Path; from engine.fleet.schedulers.local import LocalScheduler;"
         "s = LocalScheduler(Path(sys.argv[1]), cpus=4, gpus={});"
         "[(s.submit(Path(sys.argv[2])), s.jobs()) for _ in range(5)]"
     )

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from engine.catalogue import Catalogue, Resources
 from engine.errors import ConfigurationError, UnknownName
 from engine.fleet.deployments import Deployment
-from engine.fleet.local import cpus_here
 from engine.fleet.request import NAME, LaunchRequest, compose
+from engine.fleet.schedulers.local import cpus_here
 from engine.site import Placement, Site
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 
 from engine.errors import SchedulerError, SchedulerUnreachable, SubmitFailed
 from engine.fleet.run import Completed, run
-from engine.fleet.slurm import Slurm
+from engine.fleet.schedulers.slurm import Slurm
 
 DATA = Path(__file__).parent.parent / "data" / "slurm"
 AWAY = "Unable to contact slurm controller (connect failure)"

@@ -1,1 +1,1 @@
-"""An inference server of known capacity that speaks OpenAI's API and vLLM's metrics: the truth that measurements are checked against."""
+"""An inference server of known capacity: the truth that measurements are checked against."""

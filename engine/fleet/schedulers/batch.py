@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass, field
 
 from engine.errors import SubmitFailed
-from engine.fleet.parse import gpus_of
+from engine.fleet.schedulers.parse import gpus_of
 
 _SHORT = {"J": "job-name", "c": "cpus-per-task", "n": "ntasks", "N": "nodes", "t": "time", "o": "output", "D": "chdir",
           "p": "partition"}  # fmt: skip

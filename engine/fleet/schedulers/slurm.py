@@ -6,9 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 from engine.errors import SchedulerError, SchedulerUnreachable, SubmitFailed
-from engine.fleet import parse
-from engine.fleet.jobs import Job, Node
 from engine.fleet.run import Completed, Run, run
+from engine.fleet.schedulers import parse
+from engine.fleet.schedulers.jobs import Job, Node
 
 # What Slurm's commands say when slurmctld or its network is away, whatever they were asked.
 _UNREACHABLE = (

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import SubmitFailed
-from engine.fleet import local_job
-from engine.fleet.batch import Request, fill
-from engine.fleet.jobs import Job
+from engine.fleet.schedulers import local_job
+from engine.fleet.schedulers.batch import Request, fill
+from engine.fleet.schedulers.jobs import Job
 
 START_TIMEOUT = timedelta(seconds=15)
 MARK = "ENGINE_LOCAL_JOB"

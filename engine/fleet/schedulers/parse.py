@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.fleet.jobs import WAITING, Job, Node
+from engine.fleet.schedulers.jobs import WAITING, Job, Node
 
 SEPARATOR = "\x1f"  # a comment may hold any printable sign
 SQUEUE_FORMAT = SEPARATOR.join(["%i", "%j", "%T", "%r", "%N", "%u", "%P", "%b", "%k", "%Q", "%V", "%S", "%e"])

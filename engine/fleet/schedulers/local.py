@@ -11,10 +11,10 @@ from pathlib import Path
 from signal import SIGTERM, Signals, pidfd_send_signal
 
 from engine.errors import SchedulerUnreachable, SubmitFailed
-from engine.fleet import local_entry, local_job
-from engine.fleet.batch import Request, parse_script
-from engine.fleet.jobs import Job, Node
-from engine.fleet.local_entry import Capacity, Entry
+from engine.fleet.schedulers import local_entry, local_job
+from engine.fleet.schedulers.batch import Request, parse_script
+from engine.fleet.schedulers.jobs import Job, Node
+from engine.fleet.schedulers.local_entry import Capacity, Entry
 
 KEEP = timedelta(days=1)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from engine.fleet import reasons
+from engine.fleet.schedulers import reasons
 
 # Slurm's own words (squeue(1), JOB STATE CODES). A state in none of these sets counts as alive: unknown is not gone.
 WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"})

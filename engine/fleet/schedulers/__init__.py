@@ -1,0 +1,1 @@
+"""What runs jobs: one contract (jobs.Scheduler), Slurm, and a scheduler for one machine without Slurm."""
