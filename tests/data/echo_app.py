@@ -1,4 +1,4 @@
-"""A web app for tests: tells its path over HTTP, echoes over a websocket at …/ws, and listens on $PORT, as apps must."""
+"""A web app for tests: tells its path over HTTP, echoes over a websocket at …/ws; listens on $PORT, as apps must."""
 
 import asyncio
 import os
