@@ -2,14 +2,11 @@
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
 from engine.errors import EndpointRefused
-
-if TYPE_CHECKING:
-    from engine.gateway.upstream import Upstream
 
 HIGH_WATER = 256 * 1024
 ONE_WRITE = 64 * 1024
@@ -25,6 +22,20 @@ class Watcher(Protocol):
     """Told once a request has been going for a while without an end, so that the quick ones cost nothing."""
 
     def slow(self, response: "Response") -> None: ...
+
+
+class Owner(Protocol):
+    """Whose connections they are: takes one back when its answer is whole, and forgets one that is lost."""
+
+    address: str
+    first_byte_s: float
+    body_s: float
+    loop: asyncio.AbstractEventLoop
+    busy: set["Connection"]
+
+    def give_back(self, connection: "Connection") -> None: ...
+
+    def forget(self, connection: "Connection") -> None: ...
 
 
 class Response:
@@ -94,7 +105,7 @@ class Response:
             waiter.set_result(None)
 
     async def _wait(self) -> None:
-        self.waiter = self.connection.client.loop.create_future()
+        self.waiter = self.connection.owner.loop.create_future()
         try:
             await self.waiter
         finally:
@@ -104,10 +115,10 @@ class Response:
 class Connection(asyncio.Protocol):
     """One TCP connection to a replica. httptools calls the `on_…` methods from within `data_received`."""
 
-    __slots__ = ("bad", "began", "client", "idle_s", "keep", "lost", "parser", "paused", "response", "transport")
+    __slots__ = ("bad", "began", "idle_s", "keep", "lost", "owner", "parser", "paused", "response", "transport")
 
-    def __init__(self, client: "Upstream") -> None:
-        self.client = client
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
         self.parser: Any = httptools.HttpResponseParser(self)
         self.response: Response | None = None
         self.transport: asyncio.Transport
@@ -115,7 +126,7 @@ class Connection(asyncio.Protocol):
         self.began = self.bad = self.keep = self.lost = self.paused = False
 
     def send(self, head: bytes, body: bytes, watcher: Watcher | None) -> Response:
-        response = Response(self, watcher, self.client.first_byte_s, self.client.body_s)
+        response = Response(self, watcher, self.owner.first_byte_s, self.owner.body_s)
         self.response = response
         self.began = False
         if len(body) < ONE_WRITE:
@@ -163,7 +174,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
-        self.client.forget(self)
+        self.owner.forget(self)
         response, self.response = self.response, None
         if response is None or response.error is not None:
             return
@@ -173,7 +184,7 @@ class Connection(asyncio.Protocol):
         else:
             what = "closed the connection" if error is None else f"broke the connection ({error})"
             when = "in the middle of its answer" if response.headed else "before it answered"
-            response.fail(EndpointBroke(f"{self.client.address} {what} {when}"))
+            response.fail(EndpointBroke(f"{self.owner.address} {what} {when}"))
 
     def on_message_begin(self) -> None:
         if self.response is None or self.response.complete:
@@ -221,9 +232,9 @@ class Connection(asyncio.Protocol):
         self.resume()
         whole = self.keep and not self.bad and not self.transport.get_write_buffer_size()
         if whole and not self.transport.is_closing():
-            self.client.give_back(self)
+            self.owner.give_back(self)
         else:
-            self.client.busy.discard(self)
+            self.owner.busy.discard(self)
             self.transport.close()
         response.wake()
 
@@ -231,4 +242,4 @@ class Connection(asyncio.Protocol):
         response, self.response = self.response, None
         self.abort()
         if response is not None and response.error is None:
-            response.fail(EndpointBroke(f"{self.client.address} {what}"))
+            response.fail(EndpointBroke(f"{self.owner.address} {what}"))
