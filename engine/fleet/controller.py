@@ -1,23 +1,23 @@
-"""The controller: observe once, plan, act, publish. The only writer of events, hosts files and nginx.conf."""
+"""The controller: observe once, derive, plan, act, publish. The only one that changes a deployment."""
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from engine.catalogue import Catalogue, missing_source
-from engine.errors import ConfigurationError, Conflict, EngineError, UnknownName
-from engine.fleet import hosts, nginx_conf, render, store
+from engine.errors import ConfigurationError, Conflict, UnknownName
+from engine.fleet import render, store
 from engine.fleet.act import Actor
-from engine.fleet.deployments import Deployment, Event, Snapshot, Status, folder, write_atomically
-from engine.fleet.derive import Observation, derive
-from engine.fleet.health import Health
+from engine.fleet.deployments import Deployment, Event, Snapshot, Status
+from engine.fleet.derive import derive
 from engine.fleet.lock import ControllerLock
 from engine.fleet.nginx import Nginx
+from engine.fleet.observe import Observer
 from engine.fleet.plan import Drain
 from engine.fleet.poll import Answer, JobPoller
+from engine.fleet.publish import Publisher
 from engine.fleet.request import LaunchRequest, compose
 from engine.fleet.roster import Roster
 from engine.fleet.schedulers.jobs import Job, Node, Scheduler
@@ -27,7 +27,6 @@ from engine.site import Site
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-PROBE_EVERY_S = 5.0
 LOG_BYTES = 1 << 20
 
 
@@ -53,17 +52,14 @@ class Controller:
         now: Callable[[], datetime] = utcnow,
     ) -> None:
         self._settings, self._site, self._catalogue = settings, site, catalogue
-        self._nginx, self._gateway, self._now = nginx, gateway, now
+        self._now = now
         intervals = {"local": 0.0, "slurm": site.squeue_interval_s}
         self._pollers = {name: JobPoller(each, intervals[name], now) for name, each in schedulers.items()}
         self._roster = Roster(settings.home, now)
         self._actor = Actor(self._roster, self._pollers, site, settings.templates, self._publish)
-        self._leases: dict[str, hosts.Leases] = {}
-        self._health = Health()
-        self._refused: frozenset[tuple[str, str]] = frozenset()
+        self._observer = Observer(self._roster, self._pollers, now)
+        self._publisher = Publisher(settings, nginx, gateway)
         self._orphans_sought: dict[str, datetime] = {}
-        self._probed_at: datetime | None = None
-        self._nginx_said = ""
         self._mutex = threading.RLock()
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._lock = ControllerLock(settings.home)
@@ -90,11 +86,13 @@ class Controller:
 
     def tick(self) -> None:
         """One round: observe, derive, plan, act, publish."""
-        answers = {name: poller.latest(self._roster.tracked(name)) for name, poller in self._pollers.items()}
-        files = {name: hosts.read(folder(self._settings.home, name).hosts) for name in self._roster.names}
-        self._probe(files)
+        answers = self._observer.answers()
+        seen = self._observer.look(answers)
         with self._mutex:
-            self._observe(answers, files)
+            for status in self._roster:
+                if status.deployment.name in seen:
+                    observation = seen[status.deployment.name]
+                    self._roster.update(derive(status, observation, self._roster.home_id, self._now()))
             self._cancel_orphans(answers)
             for name in self._roster.names:
                 self._settle_or_log(name)
@@ -184,37 +182,6 @@ class Controller:
     def squeue_calls(self) -> int:
         return sum(poller.calls for name, poller in self._pollers.items() if name == "slurm")
 
-    def _observe(self, answers: Mapping[str, Answer], files: Mapping[str, list[hosts.HostFile]]) -> None:
-        self._leases = {name: self._leases.get(name, hosts.Leases()) for name in self._roster.names}
-        for status in self._roster:
-            name, answer = status.deployment.name, answers.get(status.deployment.scheduler)
-            leases = files.get(name, [])
-            seen = Observation(
-                jobs=answer.jobs if answer else None,
-                jobs_at=answer.at if answer else None,
-                leases={lease.job_id: lease for lease in leases},
-                fresh=frozenset(lease.job_id for lease in self._leases[name].fresh(leases, time.monotonic())),
-                refused=frozenset(job_id for deployment, job_id in self._refused if deployment == name),
-                last_line=lambda replica, name=name: self._roster.last_line(name, replica),  # type: ignore[misc]
-            )
-            self._roster.update(derive(status, seen, self._roster.home_id, self._now()))
-
-    def _probe(self, files: Mapping[str, list[hosts.HostFile]]) -> None:
-        """Tries the ports of living replicas: where their host file says or, where that is gone, last said."""
-        now = self._now()
-        if self._probed_at and (now - self._probed_at).total_seconds() < PROBE_EVERY_S:
-            return
-        self._probed_at = now
-        said = {(name, file.job_id): hosts.endpoint(file) for name, each in files.items() for file in each}
-        known = {
-            (status.deployment.name, replica.job_id): replica.endpoint
-            for status in self._roster
-            for replica in status.replicas
-            if replica.live and replica.job_id
-        }
-        where = {key: said.get(key, before) for key, before in known.items()}
-        self._refused = self._health.probe({key: endpoint for key, endpoint in where.items() if endpoint})
-
     def _cancel_orphans(self, answers: Mapping[str, Answer]) -> None:
         """Once per answer, or a scheduler that is seldom asked would be told the same many times."""
         for scheduler, answer in answers.items():
@@ -240,37 +207,10 @@ class Controller:
     def _publish(self) -> None:
         """NGINX first: whoever reads in the snapshot that a replica serves may ask for it there at once."""
         try:
-            self._write_addresses()
+            self._publisher.publish(list(self._roster))
         finally:
             silent = {name: poller.silent_since for name, poller in self._pollers.items() if poller.silent_since}
             self.snapshot = Snapshot(self._now(), {status.deployment.name: status for status in self._roster}, silent)
-
-    def _write_addresses(self) -> None:
-        for status in self._roster:
-            path = folder(self._settings.home, status.deployment.name).hosts_file
-            text = hosts.hosts_text(replica.endpoint for replica in status.serving if replica.endpoint)
-            if not path.exists() or path.read_text() != text:
-                write_atomically(path, text)
-        if self._nginx:
-            self._apply_nginx(self._nginx)
-
-    def _apply_nginx(self, nginx: Nginx) -> None:
-        settings = self._settings
-        try:
-            text = nginx_conf.nginx(
-                list(self._roster),
-                home=nginx.root,
-                host=settings.host,
-                port=settings.address_port,
-                gateway=self._gateway,
-                templates=settings.templates,
-            )
-            nginx.apply(text)
-            self._nginx_said = ""
-        except EngineError as error:
-            if str(error) != self._nginx_said:
-                log.error("%s", error)
-            self._nginx_said = str(error)
 
     def _compose(self, request: LaunchRequest) -> Deployment:
         deployment = compose(

@@ -9,7 +9,8 @@ from pathlib import Path
 from engine.errors import UnknownName
 from engine.fleet import store
 from engine.fleet.deployments import Deployment, Event, Replica, Status, folder
-from engine.fleet.derive import Mark, events_between
+from engine.fleet.derive import Mark
+from engine.fleet.history import events_between
 
 log = logging.getLogger(__name__)
 

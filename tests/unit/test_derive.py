@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from engine.fleet.deployments import Failure, Replica, Status
-from engine.fleet.derive import FAILURES_KEPT, SUBMIT_GRACE, UNNAMED_GRACE, Mark, Observation, derive, events_between
+from engine.fleet.derive import FAILURES_KEPT, SUBMIT_GRACE, UNNAMED_GRACE, Mark, Observation, derive
+from engine.fleet.history import events_between
 from engine.fleet.hosts import Endpoint, HostFile, Timing
 from engine.fleet.schedulers.jobs import ENDED, RUNNING, WAITING, Job
 from tests import fakes

@@ -1,0 +1,48 @@
+"""Telling the addresses: the hosts files for people and other programs, nginx.conf for the one address."""
+
+import logging
+from collections.abc import Sequence
+
+from engine.errors import EngineError
+from engine.fleet import hosts, nginx_conf
+from engine.fleet.deployments import Status, folder, write_atomically
+from engine.fleet.nginx import Nginx
+from engine.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """The only writer of hosts files and of nginx.conf. `gateway` is the HOST:PORT that NGINX forwards to."""
+
+    def __init__(self, settings: Settings, nginx: Nginx | None, gateway: str | None) -> None:
+        self._settings, self._nginx, self._gateway = settings, nginx, gateway
+        self._said = ""
+
+    def publish(self, statuses: Sequence[Status]) -> None:
+        """Brings the hosts files and NGINX up to date; what NGINX refuses is logged once, the old stays in force."""
+        for status in statuses:
+            path = folder(self._settings.home, status.deployment.name).hosts_file
+            text = hosts.hosts_text(replica.endpoint for replica in status.serving if replica.endpoint)
+            if not path.exists() or path.read_text() != text:
+                write_atomically(path, text)
+        if self._nginx:
+            self._apply(self._nginx, statuses)
+
+    def _apply(self, nginx: Nginx, statuses: Sequence[Status]) -> None:
+        settings = self._settings
+        try:
+            text = nginx_conf.nginx(
+                statuses,
+                home=nginx.root,
+                host=settings.host,
+                port=settings.address_port,
+                gateway=self._gateway,
+                templates=settings.templates,
+            )
+            nginx.apply(text)
+            self._said = ""
+        except EngineError as error:
+            if str(error) != self._said:
+                log.error("%s", error)
+            self._said = str(error)
