@@ -6,6 +6,7 @@ Each step is recorded before or after it so that it can be resumed.
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from engine.errors import ConfigurationError, SchedulerError, SchedulerUnreachable, SubmitFailed
@@ -41,7 +42,8 @@ class Actor:
 
     def settle(self, name: str, strict: bool = False) -> None:
         """Plans and acts once. With `strict` a refused submission is raised instead of recorded."""
-        for action in plan(self._roster[name], self._roster.now()):
+        warned = timedelta(seconds=render.lead_s(self._roster[name].deployment, self._site))
+        for action in plan(self._roster[name], self._roster.now(), warned):
             match action:
                 case Submit(index):
                     self._submit(name, index, strict)

@@ -10,8 +10,8 @@ FIRST_DELAY = timedelta(seconds=5)
 LONGEST_DELAY = timedelta(minutes=5)
 # A replica whose lease and port are both dead, though its job is said to run, is replaced after this.
 SILENT_TOO_LONG = timedelta(minutes=5)
-# The successor is submitted this long before a replica's time limit, or a quarter of its life before, whichever is
-# less.
+# The successor is submitted this long, or a quarter of a life if that is less, before Slurm warns a replica of its time
+# limit: upon the warning it drains.
 RENEW_BEFORE = timedelta(minutes=30)
 # A restart whose successor has waited this long for resources gives it the place of one old replica.
 MAKE_ROOM_AFTER = timedelta(seconds=60)
@@ -59,9 +59,9 @@ class Forget:
 Action = Submit | Drain | Cancel | GiveUp | Forget
 
 
-def plan(status: Status, now: datetime) -> list[Action]:
+def plan(status: Status, now: datetime, warned: timedelta = timedelta(0)) -> list[Action]:
     """What to do so that the wanted number of replicas serves, and nothing that serves is ended before its successor
-    serves.
+    serves. `warned` is how long before its time limit a replica is told to drain.
     """
     live = [replica for replica in status.replicas if replica.live]
     overdue = [action for replica in live for action in _see_through(replica, status, now)]
@@ -70,7 +70,7 @@ def plan(status: Status, now: datetime) -> list[Action]:
     if status.deployment.stopping:
         stops = [Drain(replica, "the deployment is stopped") for replica in kept]
         return [*overdue, *stops] if live else [Forget()]
-    fading = [replica for replica in kept if _is_fading(replica, status, now)]
+    fading = [replica for replica in kept if _is_fading(replica, status, now + warned)]
     current = [replica for replica in kept if replica not in fading]
     retired = _retire(status, current, fading, any_leaves=len(kept) < len(live), now=now)
     return [*overdue, *retired, *_replace(status, current, now)]
@@ -110,9 +110,9 @@ def _see_through(replica: Replica, status: Status, now: datetime) -> list[Drain 
     return []
 
 
-def _is_fading(replica: Replica, status: Status, now: datetime) -> bool:
-    """True for a replica whose successor should be on its way: of an older generation, draining by itself, or near its
-    end.
+def _is_fading(replica: Replica, status: Status, until: datetime) -> bool:
+    """True for a replica whose successor should be on its way: of an older generation, draining by itself, or at
+    `until` near its end.
     """
     if replica.generation < status.deployment.generation or replica.stage == "draining":
         return True
@@ -120,7 +120,7 @@ def _is_fading(replica: Replica, status: Status, now: datetime) -> bool:
     if replica.expires_at is None or replica.started_at is None or replica.ready_at is None:
         return False
     life = replica.expires_at - replica.started_at
-    return replica.expires_at - now < min(RENEW_BEFORE, life / 4)
+    return replica.expires_at - until < min(RENEW_BEFORE, life / 4)
 
 
 def _retire(

@@ -56,7 +56,7 @@ def job(
         raise UnknownName("inference engine", engine, engines(templates))
     _check_names(deployment, folder, home_id)
     template = _environment(templates).get_template(f"{engine}.slurm.j2")
-    lead_s, here, source = _lead_s(deployment, site), site.engines.get(engine, EngineSite()), _source(deployment)
+    warned_s, here, source = lead_s(deployment, site), site.engines.get(engine, EngineSite()), _source(deployment)
     image = deployment.placement.image or here.image
     runtime = _runtime(deployment.placement.container or site.placement.container, image, source["package"])
     return template.render(
@@ -68,8 +68,8 @@ def job(
         folder=folder,
         index=index,
         attempt=attempt,
-        header=_header(deployment, index, attempt, site, folder, home_id, lead_s),
-        lead_s=lead_s,
+        header=_header(deployment, index, attempt, site, folder, home_id, warned_s),
+        lead_s=warned_s,
         image=image,
         modules=(*site.modules, *here.modules),
         runtime=runtime,
@@ -161,14 +161,14 @@ def _check_names(deployment: Deployment, folder: Folder, home_id: str) -> None:
         raise ConfigurationError(f"app {deployment.name} has no command")
 
 
-def _lead_s(deployment: Deployment, site: Site) -> int:
+def lead_s(deployment: Deployment, site: Site) -> int:
     """How long before its end the job is warned: enough to drain, at most half of its time."""
     wanted = max(site.signal_lead_s, deployment.drain_timeout_s + 60)
     return min(wanted, time_limit_s(deployment.resources.time_limit) // 2, 65535)
 
 
 def _header(
-    deployment: Deployment, index: int, attempt: int, site: Site, folder: Folder, home_id: str, lead_s: int
+    deployment: Deployment, index: int, attempt: int, site: Site, folder: Folder, home_id: str, warned_s: int
 ) -> list[str]:
     resources, placement = deployment.resources, deployment.placement
     partition = choose_partition(site, placement, resources)
@@ -179,7 +179,7 @@ def _header(
         "output": log,
         "open-mode": "append",
         "no-requeue": "",
-        "signal": f"B:USR1@{lead_s}",
+        "signal": f"B:USR1@{warned_s}",
         "time": resources.time_limit,
         "nodes": str(resources.nodes),
         "ntasks-per-node": "1",

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -145,6 +146,42 @@ def test_a_stream_goes_on_while_its_replica_drains(slurm_engine: Engine) -> None
     assert chunks[-1] == "data: [DONE]"
     assert len(chunks) >= 100
     slurm_engine.ready("stream", 2)
+
+
+def streams(address: str, key: str, model: str, ended: threading.Event, told: list[str]) -> None:
+    """One stream of some 8 s after the other, until `ended`; tells of each how it came to its end."""
+    body = {"model": model, "stream": True, "max_tokens": 80, "messages": [{"role": "user", "content": "go on"}]}
+    headers = {"Authorization": f"Bearer {key}"}
+    while not ended.is_set():
+        try:
+            answer = httpx.post(f"{address}/v1/chat/completions", json=body, headers=headers, timeout=60)
+            told.append("whole" if answer.text.rstrip().endswith("data: [DONE]") else answer.text[-300:])
+        except httpx.HTTPError as error:
+            told.append(repr(error))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_a_walltime_is_handed_over_without_a_failed_request_or_a_cut_stream(slurm_engine: Engine) -> None:
+    settings = ("--set", "ttft_ms=100", "--set", "itl_ms=100", "--set", "capacity=32", "--time-limit", "00:02:00")
+    slurm_engine.run("launch", "simulator", "--name", "brief", *settings, "--wait")
+    (first,) = jobs_of(slurm_engine, "brief")
+    key, ended, told = slurm_engine.key(), threading.Event(), list[str]()
+    streaming = threading.Thread(target=streams, args=(slurm_engine.address, key, "brief", ended, told))
+    streaming.start()
+    try:
+        with load(slurm_engine.address, key, "brief") as seen:
+            until(lambda: first not in jobs_of(slurm_engine, "brief"), 240, "the first job has ended")
+            after = seen.answered
+            until(lambda: seen.answered > after + 20, 30, "load on the successor")
+    finally:
+        ended.set()
+        streaming.join(60)
+    assert seen.failures == []
+    assert len(told) > 5 and set(told) == {"whole"}
+    history = [(event["kind"], event["job_id"]) for event in slurm_engine.json("events", "brief")]
+    (ready, second), *_ = [event for event in history if event[0] == "ready" and event[1] != first]
+    assert history.index((ready, second)) < history.index(("draining", first))
 
 
 def test_a_job_that_dies_early_is_given_up_with_its_last_words(slurm_engine: Engine) -> None:

@@ -201,6 +201,14 @@ def restarting(
     return status(*old, *new, wanted=wanted, generation=2)
 
 
+def test_the_successor_is_submitted_before_slurm_warns_and_not_by_the_warning() -> None:
+    warned = 420 * S
+    for life, before in ((24 * HOUR, RENEW_BEFORE), (1 * HOUR, HOUR / 4)):
+        early = ready(0, started_at=NOW - life + warned + before + S, expires_at=NOW + warned + before + S)
+        assert plan(status(early, wanted=1), NOW, warned) == []
+        assert short(plan(status(early, wanted=1), NOW + 2 * S, warned)) == [("submit", 0)]
+
+
 def test_a_restart_on_a_full_cluster_gives_one_place_at_a_time_to_a_successor() -> None:
     late = MAKE_ROOM_AFTER + S
     assert short(plan(restarting(wanted=3, waited=late, serving_old=3), NOW)) == [("drain", 1)]
