@@ -197,6 +197,8 @@ class Supervisor:
 
 
 def _prepare(settings: Settings) -> None:
+    # Whoever could write here could run code in our jobs, or have our requests sent to a replica of his own.
+    os.umask(os.umask(0o022) | 0o022)
     require_local_disk(settings.local)
     for path in (settings.home, settings.local):
         try:

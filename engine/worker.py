@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from types import FrameType
 
@@ -51,6 +51,18 @@ class Gateway(uvicorn.Server):
                 os.write(self._notify, LEAVING)
             self._controller.shut_down()
         super().handle_exit(sig, frame)
+
+
+# The jobs that we submit get our environment; these are no business of theirs.
+OURS_ALONE = (TOKEN, SOCKET_FD, NOTIFY_FD, LIFE_FD, "ENGINE_DATABASE_URL")
+
+
+def take(environ: MutableMapping[str, str]) -> dict[str, str]:
+    """A copy of our environment, in which OURS_ALONE then stands no more: no job, no child learns it."""
+    own = dict(environ)
+    for name in OURS_ALONE:
+        environ.pop(name, None)
+    return own
 
 
 def schedulers(settings: Settings) -> dict[str, Scheduler]:
@@ -112,6 +124,6 @@ def _leave_with_the_supervisor(life: int) -> None:
 
 if __name__ == "__main__":
     try:
-        main(os.environ)
+        main(take(os.environ))
     except EngineError as error:
         sys.exit(f"engine: {error}")

@@ -72,7 +72,8 @@ def save(home: Path, status: Status) -> None:
         status.gave_up,
     )
     _write_if_changed(place.replicas, to_json(record))
-    _write_if_changed(place.deployment, to_json(status.deployment))
+    # Its environment may hold a token that somebody gave with --env.
+    _write_if_changed(place.deployment, to_json(status.deployment), mode=0o600)
 
 
 def load_all(home: Path) -> dict[str, Status]:
@@ -193,13 +194,13 @@ def _halve(path: Path) -> None:
     write_atomically(path, "\n".join(kept) + "\n")
 
 
-def _write_if_changed(path: Path, text: str) -> None:
+def _write_if_changed(path: Path, text: str, mode: int = 0o644) -> None:
     try:
         if path.read_text() == text:
             return
     except FileNotFoundError:
         pass
-    write_atomically(path, text)
+    write_atomically(path, text, mode)
 
 
 def _without_key(replica: Replica) -> Replica:

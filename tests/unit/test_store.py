@@ -153,3 +153,11 @@ def test_removing_what_never_submitted_leaves_no_deployment(tmp_path: Path) -> N
     status: Status = store.create(tmp_path, fakes.deployment())
     store.remove(tmp_path, status)
     assert store.load_all(tmp_path) == {} and not folder(tmp_path, "sim").root.exists()
+
+
+def test_what_was_given_in_the_environment_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
+    status = store.create(tmp_path, fakes.deployment(environment={"HF_TOKEN": "hf_secret"}))
+    store.save(tmp_path, replace(status, deployment=replace(status.deployment, replicas=3)))
+    for path in folder(tmp_path, "sim").root.rglob("*"):
+        if path.is_file() and "hf_secret" in path.read_text():
+            assert path.stat().st_mode & 0o077 == 0, path
