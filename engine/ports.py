@@ -5,13 +5,22 @@ import time
 
 from engine.errors import ConfigurationError
 
+# A client that takes nothing of what it is sent for this long is gone, though its connection stands. As NGINX has it.
+STALLED_S = 60
+
 
 def listen(host: str, port: int, wait_s: float = 0.0) -> socket.socket:
-    """A listening TCP socket; raises ConfigurationError when after `wait_s` the address is taken, or is not ours."""
+    """A listening TCP socket; raises ConfigurationError when after `wait_s` the address is taken, or is not ours.
+
+    The kernel ends its connections whose other side reads nothing for STALLED_S: nobody else could, for a server that
+    waits for room to send hears of nothing.
+    """
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            return socket.create_server((host, port), family=_family(host), backlog=4096)
+            listener = socket.create_server((host, port), family=_family(host), backlog=4096)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_S * 1000)
+            return listener
         except OSError as error:
             if time.monotonic() >= deadline:
                 told = f"cannot listen at {host}:{port}: {error.strerror}; choose another port"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from contextlib import AsyncExitStack
@@ -17,7 +18,7 @@ from engine.fleet.hosts import Endpoint
 from engine.gateway.app import create_app
 from engine.gateway.keys import Keys
 from engine.gateway.server import config
-from engine.ports import listen
+from engine.ports import STALLED_S, listen
 from engine.settings import Settings
 from tests.fakes import FakeController, deployment, serving, talking
 
@@ -38,10 +39,10 @@ class Running:
         self.keys = Keys(self.database)
         self.key, self.secret = self.keys.create("test", "user")
         self.app = create_app(self.controller, self.keys, Settings.from_env({"ENGINE_HOME": str(tmp_path)}), "operator")
-        listener = listen("127.0.0.1", 0)
-        self.port = listener.getsockname()[1]
+        self.listener = listen("127.0.0.1", 0)
+        self.port = self.listener.getsockname()[1]
         self.server = uvicorn.Server(config(self.app, drain_s=300))
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]})
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
         self.thread.start()
         deadline = time.monotonic() + 20
         while not self.server.started:
@@ -303,6 +304,27 @@ async def test_a_client_that_leaves_ends_its_request_upstream(gateway, upstreams
     await until(lambda: server.open == 0, 1.0)
     await until(lambda: gateway.app.counts.in_flight == 0 and gateway.app.routes.load("sim") == 0, 1.0)
     assert gateway.app.counts.left == 1
+
+
+async def test_a_client_that_stays_but_never_reads_holds_nothing_for_ever(gateway, upstreams):
+    async def endless(peer):
+        await peer.request()
+        await peer.say(b"HTTP/1.1 200 OK\r\n%b\r\n" % EVENTS)
+        while True:
+            await peer.say(b"data: 1\n\n" * 1000)
+
+    [(server, endpoint)] = await upstreams(endless)
+    gateway.controller.show(serving("sim", endpoint))
+    assert gateway.listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == STALLED_S * 1000
+    gateway.listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000)
+    with socket.create_connection(("127.0.0.1", gateway.port)) as client:
+        body = b'{"model":"sim"}'
+        client.sendall(b"POST %b HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\ncontent-length: %d\r\n\r\n%b"
+                       % (CHAT.encode(), gateway.secret.encode(), len(body), body))  # fmt: skip
+        await until(lambda: gateway.app.routes.load("sim") == 1)
+        await until(lambda: gateway.app.counts.in_flight == 0, 15)
+    assert gateway.app.routes.load("sim") == 0
+    await until(lambda: server.open == 0)
 
 
 async def test_a_stream_that_breaks_says_so_and_is_counted(gateway, upstreams):
