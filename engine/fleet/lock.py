@@ -35,8 +35,13 @@ class ControllerLock:
             time.sleep(0.1)
 
     def renew(self) -> None:
-        """Marks the lease as alive; raises Conflict when somebody else has taken it meanwhile."""
-        if self._holder() != self._me:
+        """Marks the lease as alive; raises Conflict when somebody else has taken it meanwhile, OSError when the file
+        system does not tell.
+        """
+        if self._holder() is None:
+            # Removed by hand, or a file system that is away for a moment; nobody else has it.
+            create_whole(self._path, json.dumps(self._me))
+        if self._holder() not in (self._me, None):
             raise Conflict(f"the controller's lock was taken over by {_describe(self._holder())}")
         os.utime(self._path)
 

@@ -134,3 +134,17 @@ def test_of_many_that_find_a_stale_lock_one_holds_it(tmp_path: Path) -> None:
     for process in crowd:
         process.communicate()
     assert sorted(said) == ["held", *["refused"] * 5]
+
+
+def test_a_lock_that_is_gone_for_a_moment_is_not_lost(tmp_path: Path) -> None:
+    mine, home = ControllerLock(tmp_path / "home"), tmp_path / "home"
+    home.mkdir()
+    mine.acquire()
+    (home / "controller.lock").unlink()
+    mine.renew()
+    home.rename(tmp_path / "away")
+    with pytest.raises(OSError):
+        mine.renew()
+    (tmp_path / "away").rename(home)
+    mine.renew()
+    assert json.loads((home / "controller.lock").read_text())["pid"] == os.getpid()
