@@ -14,7 +14,7 @@ from engine.fleet import render
 from engine.fleet.deployments import Deployment, Failure, Replica, folder, write_atomically
 from engine.fleet.derive import Mark
 from engine.fleet.plan import Cancel, Drain, Forget, GiveUp, Submit, plan
-from engine.fleet.poll import JobPoller
+from engine.fleet.poll import Answer, JobPoller
 from engine.fleet.roster import Roster
 from engine.fleet.schedulers.jobs import Job
 from engine.site import Site
@@ -39,6 +39,7 @@ class Actor:
     ) -> None:
         self._roster, self._pollers = roster, pollers
         self._site, self._templates, self._publish = site, templates, publish
+        self._unanswered: dict[str, Answer | None] = {}
 
     def settle(self, name: str, strict: bool = False) -> None:
         """Plans and acts once. With `strict` a refused submission is raised instead of recorded."""
@@ -89,6 +90,7 @@ class Actor:
             self._pollers[scheduler].scheduler.signal(replica.job_id, "USR1")
             self._roster.change(name, replace(replica, signalled_at=self._roster.now()))
         except SchedulerError as error:
+            self._note(scheduler, error)
             log.warning("signal to job %s is tried again: %s", replica.job_id, error)
 
     def cancel_orphans(self, scheduler: str, jobs: Iterable[Job]) -> None:
@@ -97,12 +99,15 @@ class Actor:
             mark = Mark.read(job.comment)
             if job.ended or not mark or mark.home_id != self._roster.home_id or self._silent(scheduler):
                 continue
+            if mark.name in self._roster.damaged:
+                continue
             if mark.name in self._roster and mark.of(mark.home_id, self._roster[mark.name].deployment):
                 continue
             log.warning("job %s belongs to deployment %s, which is no more: cancelled", job.id, mark.name)
             try:
                 self._pollers[scheduler].scheduler.cancel(job.id)
             except SchedulerError as error:
+                self._note(scheduler, error)
                 log.warning("cancelling job %s is tried again: %s", job.id, error)
 
     def withdraw(self, name: str) -> None:
@@ -124,6 +129,7 @@ class Actor:
             scheduler = self._pollers[status.deployment.scheduler].scheduler
             job_id = scheduler.submit(self._write_script(status.deployment, replica))
         except SchedulerUnreachable as error:
+            self._note(status.deployment.scheduler, error)
             words = f"submitting gave no answer; its job is looked for by its comment: {error}"
             self._roster.say(name, "unsure", words, replica)
             return
@@ -151,6 +157,7 @@ class Actor:
         try:
             self._pollers[scheduler].scheduler.cancel(replica.job_id)
         except SchedulerError as error:
+            self._note(scheduler, error)
             log.warning("cancelling job %s is tried again: %s", replica.job_id, error)
             return
         self._roster.change(name, replace(replica, in_rotation=False, cancel_asked_at=self._roster.now()))
@@ -161,6 +168,15 @@ class Actor:
         write_atomically(path, self.script(deployment, replica.index, replica.attempt), mode=0o700)
         return path
 
+    def _note(self, scheduler: str, error: SchedulerError) -> None:
+        if isinstance(error, SchedulerUnreachable):
+            self._unanswered[scheduler] = self._pollers[scheduler].last
+
     def _silent(self, scheduler: str) -> bool:
-        """A scheduler that is not here at all is as silent as one that does not answer."""
-        return scheduler not in self._pollers or self._pollers[scheduler].silent_since is not None
+        """A scheduler that is not here at all is as silent as one that does not answer. One that let us wait in vain is
+        asked again once it has told its jobs: each such wait holds up everything.
+        """
+        if scheduler not in self._pollers or self._pollers[scheduler].silent_since is not None:
+            return True
+        last = self._pollers[scheduler].last
+        return last is not None and self._unanswered.get(scheduler) is last

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -60,6 +61,7 @@ class Controller:
         self._observer = Observer(self._roster, self._pollers, now)
         self._publisher = Publisher(settings, nginx, gateway)
         self._orphans_sought: dict[str, datetime] = {}
+        self._troubles: dict[str, str] = {}
         self._mutex = threading.RLock()
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._lock = ControllerLock(settings.home)
@@ -71,8 +73,9 @@ class Controller:
         try:
             self._roster.load()
             while not self._stopping.is_set():
-                self._lock.renew()
-                self._tick_or_log()
+                with self._apart("this round"):
+                    self._lock.renew()
+                    self.tick()
                 self._wake.wait(TICK_S)
                 self._wake.clear()
         finally:
@@ -91,11 +94,13 @@ class Controller:
         with self._mutex:
             for status in self._roster:
                 if status.deployment.name in seen:
-                    observation = seen[status.deployment.name]
-                    self._roster.update(derive(status, observation, self._roster.home_id, self._now()))
+                    with self._apart(f"deployment {status.deployment.name}"):
+                        observation = seen[status.deployment.name]
+                        self._roster.update(derive(status, observation, self._roster.home_id, self._now()))
             self._cancel_orphans(answers)
             for name in self._roster.names:
-                self._settle_or_log(name)
+                with self._apart(f"deployment {name}"):
+                    self._actor.settle(name)
             self._publish()
 
     def launch(self, request: LaunchRequest) -> Status:
@@ -106,7 +111,7 @@ class Controller:
         with self._mutex:
             deployment = self._compose(request)
             name = deployment.name
-            self._require_free(deployment)
+            self._roster.require_free(deployment)
             self._actor.script(deployment, 0, 0)
             self._roster.create(deployment)
             self._roster.say(name, "launched", f"{deployment.replicas} × {request.model or ' '.join(request.command)}")
@@ -226,21 +231,17 @@ class Controller:
             raise ConfigurationError(missing)
         return deployment
 
-    def _require_free(self, deployment: Deployment) -> None:
-        if deployment.name in self._roster:
-            raise Conflict(f"a deployment named {deployment.name!r} exists; stop it first, or give another --name")
-        if deployment.path and any(status.deployment.path == deployment.path for status in self._roster):
-            raise Conflict(f"path {deployment.path!r} is taken by another app; give another --path")
-
-    def _settle_or_log(self, name: str) -> None:
+    @contextmanager
+    def _apart(self, what: str) -> Iterator[None]:
+        """Trouble with one thing is told once, for it comes again each second, and stops nothing else: the next round
+        starts from the same files. Only a lock that somebody else has taken ends our work.
+        """
         try:
-            self._actor.settle(name)
-        except Exception:
-            log.exception("deployment %s could not be seen to; the others are", name)
-
-    def _tick_or_log(self) -> None:
-        try:
-            self.tick()
-        except Exception:
-            # The next tick starts from the same files; one bad round must not end the supervision of the rest.
-            log.exception("this round failed")
+            yield
+        except Conflict:
+            raise
+        except Exception as error:
+            kind = f"{type(error).__name__} {getattr(error, 'errno', error)}"
+            if self._troubles.get(what) != kind:
+                log.exception("%s could not be seen to; it is tried again", what)
+            self._troubles[what] = kind

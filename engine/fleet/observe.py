@@ -54,7 +54,7 @@ class Observer:
     def _probe(self, files: Mapping[str, list[hosts.HostFile]]) -> None:
         """Tries the ports of living replicas: where their host file says or, where that is gone, last said."""
         now = self._now()
-        if self._probed_at and (now - self._probed_at).total_seconds() < PROBE_EVERY_S:
+        if self._probed_at and abs((now - self._probed_at).total_seconds()) < PROBE_EVERY_S:
             return
         self._probed_at = now
         said = {(name, file.job_id): hosts.endpoint(file) for name, each in files.items() for file in each}

@@ -58,7 +58,8 @@ class JobPoller:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _is_due(self) -> bool:
-        return self._answer is None or (self._now() - self._answer.at).total_seconds() >= self._interval_s
+        # A clock that was set back must not keep us from asking.
+        return self._answer is None or abs((self._now() - self._answer.at).total_seconds()) >= self._interval_s
 
     def _ask(self, tracked: dict[str, str]) -> Answer:
         asked_at = self._now()

@@ -18,16 +18,28 @@ class Publisher:
     def __init__(self, settings: Settings, nginx: Nginx | None, gateway: str | None) -> None:
         self._settings, self._nginx, self._gateway = settings, nginx, gateway
         self._said = ""
+        self._unwritten: set[str] = set()
 
     def publish(self, statuses: Sequence[Status]) -> None:
         """Brings the hosts files and NGINX up to date; what NGINX refuses is logged once, the old stays in force."""
         for status in statuses:
-            path = folder(self._settings.home, status.deployment.name).hosts_file
-            text = hosts.hosts_text(replica.endpoint for replica in status.serving if replica.endpoint)
-            if not path.exists() or path.read_text() != text:
-                write_atomically(path, text)
+            self._write_hosts(status)
         if self._nginx:
             self._apply(self._nginx, statuses)
+
+    def _write_hosts(self, status: Status) -> None:
+        """A folder that cannot be written to is told of once, and keeps no other's addresses back."""
+        name = status.deployment.name
+        path = folder(self._settings.home, name).hosts_file
+        text = hosts.hosts_text(replica.endpoint for replica in status.serving if replica.endpoint)
+        try:
+            if not path.exists() or path.read_text() != text:
+                write_atomically(path, text)
+            self._unwritten.discard(name)
+        except OSError as error:
+            if name not in self._unwritten:
+                log.error("%s cannot be written: %s", path, error)
+            self._unwritten.add(name)
 
     def _apply(self, nginx: Nginx, statuses: Sequence[Status]) -> None:
         settings = self._settings

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from engine.errors import UnknownName
+from engine.errors import Conflict, UnknownName
 from engine.fleet import store
 from engine.fleet.deployments import Deployment, Event, Replica, Status, folder
 from engine.fleet.derive import Mark
@@ -22,9 +22,13 @@ class Roster:
         self.home, self.now = home, now
         self.home_id = store.home_id(home)
         self._statuses: dict[str, Status] = {}
+        self._unsaved: set[str] = set()
+        # Deployments that cannot be read: not ours to change, and their jobs not ours to end.
+        self.damaged: frozenset[str] = frozenset()
 
     def load(self) -> None:
         self._statuses = store.load_all(self.home)
+        self.damaged = frozenset(store.names(self.home)) - set(self._statuses)
 
     def __iter__(self) -> Iterator[Status]:
         return iter(list(self._statuses.values()))
@@ -44,6 +48,15 @@ class Roster:
     def get(self, name: str) -> Status | None:
         return self._statuses.get(name)
 
+    def require_free(self, deployment: Deployment) -> None:
+        """Raises Conflict where another has its name or its path."""
+        if deployment.name in self.damaged:
+            raise Conflict(f"there is a deployment named {deployment.name!r} that cannot be read; the log says why")
+        if deployment.name in self:
+            raise Conflict(f"a deployment named {deployment.name!r} exists; stop it first, or give another --name")
+        if deployment.path and any(status.deployment.path == deployment.path for status in self):
+            raise Conflict(f"path {deployment.path!r} is taken by another app; give another --path")
+
     def create(self, deployment: Deployment) -> None:
         self._statuses[deployment.name] = store.create(self.home, deployment)
 
@@ -55,10 +68,15 @@ class Roster:
         del self._statuses[name]
 
     def keep(self, status: Status) -> None:
-        """Saves a status if it is not what is known already."""
-        if self._statuses.get(status.deployment.name) != status:
-            self._statuses[status.deployment.name] = status
+        """Saves a status if it is not what is saved already. Where that fails (a full disk) it is known all the same,
+        and saved next time.
+        """
+        name = status.deployment.name
+        if self._statuses.get(name) != status or name in self._unsaved:
+            self._statuses[name] = status
+            self._unsaved.add(name)
             store.save(self.home, status)
+            self._unsaved.remove(name)
 
     def update(self, status: Status) -> None:
         """Keeps a newly observed status and records what it means for each replica."""
@@ -84,7 +102,10 @@ class Roster:
     def record(self, event: Event) -> None:
         place = event.deployment if event.index is None else f"{event.deployment}/{event.index}"
         log.info("%s %s: %s", place, event.kind, event.message)
-        store.append_events(self.home, [event])
+        try:
+            store.append_events(self.home, [event])
+        except OSError as error:
+            log.error("the history of %s lacks this event: %s", event.deployment, error)
 
     def log_path(self, name: str, replica: Replica) -> Path:
         return folder(self.home, name).logs / f"{replica.job_id}.out"

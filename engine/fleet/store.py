@@ -1,5 +1,7 @@
 """Deployments on disk: loading and saving what was asked for, what is known of the replicas, and the events."""
 
+import logging
+import re
 import secrets
 import shutil
 from collections.abc import Iterable
@@ -26,7 +28,10 @@ from engine.fleet.deployments import (
 )
 from engine.settings import ROOT
 
+log = logging.getLogger(__name__)
+
 SIDECAR = ROOT / "engine" / "fleet" / "replica.py"
+SECRET = re.compile(r"[A-Za-z0-9_-]{8,256}")
 HISTORY_KEPT = 50
 EVENTS_READ_BYTES = 1 << 20
 EVENTS_KEPT_BYTES = 8 << 20
@@ -76,30 +81,48 @@ def save(home: Path, status: Status) -> None:
     _write_if_changed(place.deployment, to_json(status.deployment), mode=0o600)
 
 
+def names(home: Path) -> list[str]:
+    """Of every deployment under `home`, whether or not it can be read."""
+    return sorted(file.parent.name for file in (home / "deployments").glob("*/deployment.json"))
+
+
 def load_all(home: Path) -> dict[str, Status]:
-    """Every deployment under `home`; raises ConfigurationError naming the file that cannot be read."""
-    files = sorted((home / "deployments").glob("*/deployment.json"))
-    return {status.deployment.name: status for status in map(_load, files)}
+    """Every deployment under `home` that can be read; of the others the log says why."""
+    statuses = {}
+    for name in names(home):
+        try:
+            statuses[name] = load(home, name)
+        except ConfigurationError as error:
+            log.error("%s; it is left alone until this is put right and the gateway started anew", error)
+    return statuses
 
 
-def _load(file: Path) -> Status:
-    place = Folder(file.parent)
+def load(home: Path, name: str) -> Status:
+    """One deployment; raises ConfigurationError with the folder and what is wrong in it."""
+    place = folder(home, name)
     try:
-        deployment = msgspec.json.decode(file.read_bytes(), type=Deployment)
-        record = Record()
-        if place.replicas.exists():
-            record = msgspec.json.decode(place.replicas.read_bytes(), type=Record)
-    except (msgspec.DecodeError, OSError) as error:
-        raise ConfigurationError(f"cannot read the deployment in {file.parent}: {error}") from error
-    return Status(
-        deployment,
-        record.replicas,
-        record.failures,
-        record.next_attempt,
-        record.gave_up,
-        secret(place.access_token),
-        secret(place.replica_key),
-    )
+        deployment = msgspec.json.decode(place.deployment.read_bytes(), type=Deployment)
+        keys = secret(place.access_token), secret(place.replica_key)
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(f"cannot read the deployment in {place.root}: {error}") from error
+    if deployment.name != name or not all(SECRET.fullmatch(key) for key in keys):
+        raise ConfigurationError(f"the deployment in {place.root} was changed by hand: its name, or one of its keys")
+    record = _record(place, deployment)
+    return Status(deployment, record.replicas, record.failures, record.next_attempt, record.gave_up, *keys)
+
+
+def _record(place: Folder, deployment: Deployment) -> Record:
+    """What replicas.json holds. Without it the jobs tell by their marks which replicas there are, and the scripts
+    which attempts there were.
+    """
+    try:
+        return msgspec.json.decode(place.replicas.read_bytes(), type=Record)
+    except FileNotFoundError:
+        pass
+    except (ValueError, OSError) as error:
+        log.error("%s cannot be read, replicas are looked for among the jobs: %s", place.replicas, error)
+    tried = [int(path.stem.rpartition("-")[2]) for path in place.scripts.glob("*-*.slurm")]
+    return Record(next_attempt=max([deployment.first_attempt, *(attempt + 1 for attempt in tried)]))
 
 
 def archive(home: Path, status: Status, now: datetime) -> Path:

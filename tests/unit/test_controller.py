@@ -12,6 +12,7 @@ import pytest
 
 from engine.catalogue import Catalogue
 from engine.errors import ConfigurationError, Conflict, SchedulerError, SchedulerUnreachable, SubmitFailed, UnknownName
+from engine.fleet import store
 from engine.fleet.controller import Controller
 from engine.fleet.deployments import Replica, Status, folder, to_json
 from engine.fleet.derive import UNNAMED_GRACE, Mark
@@ -321,6 +322,72 @@ def test_a_scancel_that_is_refused_stops_no_other_deployments(world: World) -> N
     world.scheduler.become("102", "FAILED")
     world.look()
     assert [replica.job_id for replica in world.replicas] == ["103"]
+
+
+def test_a_scheduler_that_lets_us_wait_in_vain_is_not_asked_for_more_until_it_has_told_its_jobs(world: World) -> None:
+    world.serving(2)
+    world.scheduler.submitting = raising(SchedulerUnreachable("sbatch gave no answer within 20 s"))
+    before = len(world.scheduler.of("submit"))
+    world.controller.scale("sim", 50)
+    world.controller.tick()
+    assert len(world.scheduler.of("submit")) == before + 1
+    world.look()
+    assert before + 2 <= len(world.scheduler.of("submit")) <= before + 3
+    world.scheduler.submitting = None
+    world.look()
+    world.look(UNNAMED_GRACE)
+    world.look()
+    assert len(world.replicas) == 50 and all(replica.job_id for replica in world.replicas)
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_waiting(world: World) -> None:
+    world.serving(2)
+    world.scheduler.become("101", "FAILED")
+    world.look(-timedelta(hours=1))
+    assert [replica.job_id for replica in world.replicas] == ["102", "103"]
+
+
+def test_a_deployment_that_cannot_be_read_stops_no_other_and_its_jobs_live(world: World) -> None:
+    world.controller.launch(LaunchRequest(model="simulator", name="bad"))
+    world.serving(1)
+    folder(world.home, "bad").deployment.write_text('{"name": "ba')
+    world.start()
+    world.look()
+    assert world.status and len(world.status.serving) == 1
+    assert world.scheduler.of("cancel") == []
+    with pytest.raises(Conflict, match="'bad' that cannot be read"):
+        world.controller.launch(LaunchRequest(model="simulator", name="bad"))
+
+
+def test_a_lost_record_of_replicas_is_made_anew_from_the_jobs(world: World) -> None:
+    world.serving(2)
+    world.scheduler.become("102", "FAILED")
+    world.look()
+    folder(world.home, "sim").replicas.write_text('{"replicas": [')
+    world.start()
+    world.look()
+    assert sorted((replica.job_id, replica.attempt) for replica in world.replicas) == [("101", 1), ("103", 3)]
+    world.scheduler.become("103", "FAILED")
+    world.look()
+    assert max(replica.attempt for replica in world.replicas) == 4
+
+
+def test_a_folder_that_cannot_be_written_to_stops_nothing_and_is_saved_once_it_can(world: World) -> None:
+    world.controller.launch(LaunchRequest(model="simulator", name="away"))
+    world.serving(2)
+    root = folder(world.home, "away").root
+    root.rename(world.home / "elsewhere")
+    world.scheduler.become("101", "FAILED")
+    world.scheduler.become("102", "FAILED")
+    world.look()
+    assert [replica.job_id for replica in world.replicas] == ["103", "104"]
+    assert world.controller.snapshot
+    assert all(
+        replica.live is False or not replica.job_id for replica in world.controller.snapshot.statuses["away"].replicas
+    )
+    (world.home / "elsewhere").rename(root)
+    world.look()
+    assert world.controller._roster["away"].replicas == store.load(world.home, "away").replicas
 
 
 def test_squeue_is_asked_once_per_interval_however_often_the_controller_looks(world: World) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import ConfigurationError, UnknownName
+from engine.errors import UnknownName
 from engine.fleet import store
 from engine.fleet.deployments import Event, Failure, Replica, Status, create_whole, folder, write_atomically
 from engine.fleet.hosts import Endpoint, Timing
@@ -46,12 +46,25 @@ def test_secrets_are_for_the_owner_alone_and_stay_the_same(tmp_path: Path) -> No
     assert (place.root / "replica.py").is_file()
 
 
-@pytest.mark.parametrize("file", ["deployment.json", "replicas.json"])
-def test_a_damaged_file_is_named(tmp_path: Path, file: str) -> None:
-    store.create(tmp_path, fakes.deployment())
-    (tmp_path / "deployments" / "sim" / file).write_text("{")
-    with pytest.raises(ConfigurationError, match="deployments/sim"):
-        store.load_all(tmp_path)
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("deployment.json", "{"),
+        ("deployment.json", '{"name": "other"}'),
+        ("deployment.json", "\xff"),
+        ("access.token", ""),
+        ("replica.key", 'x"; return 200; #'),
+    ],
+)
+def test_a_damaged_deployment_is_told_of_and_the_others_are_loaded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, content: str
+) -> None:
+    for name in ("bad", "sim"):
+        store.create(tmp_path, fakes.deployment(name))
+    (tmp_path / "deployments" / "bad" / file).write_bytes(content.encode("latin-1"))
+    assert list(store.load_all(tmp_path)) == ["sim"]
+    assert "deployments/bad" in caplog.text
+    assert store.names(tmp_path) == ["bad", "sim"]
 
 
 def test_a_record_of_an_older_version_is_read_with_defaults(tmp_path: Path) -> None:
