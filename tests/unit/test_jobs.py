@@ -184,3 +184,26 @@ def test_the_expected_start_is_read_from_test_only():
 )
 def test_states_and_reasons_are_told_in_plain_words(state, reason, words):
     assert words in explain(Job(id="1", name="x", state=state, reason=reason))
+
+
+def test_names_with_line_ends_and_separators_hide_no_other_job() -> None:
+    """Recorded from Slurm 22.05: sbatch takes any byte in --job-name and --comment."""
+    rest = "\x1fRUNNING\x1fNone\x1fn3\x1froot\x1fp\x1fN/A\x1f{}\x1f42\x1f1764035474\x1f1764035475\x1f1764208275\n"
+    plain = rest.format("(null)")
+    text = "".join(
+        [
+            "1\x1fx\ny" + plain,
+            "2\x1fa\x1fb" + plain,
+            "3\x1fu\u2028\x85\x1cv" + plain,
+            "4\x1fodd" + rest.format("co\nmment"),
+            "5\x1fsim-0" + rest.format("engine:0123abcd:sim:0:1"),
+        ]
+    )
+    assert list(by_id(parse.parse_squeue(text))) == ["3", "5"]
+    assert parse.parse_squeue("") == []
+
+
+@pytest.mark.parametrize("text", ["squeue: hello\n", "1\x1fsim-0\x1fRUNN", "\n"])
+def test_what_is_no_list_of_jobs_or_breaks_off_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="no list of jobs"):
+        parse.parse_squeue(text)

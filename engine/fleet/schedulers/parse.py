@@ -9,13 +9,21 @@ from engine.fleet.schedulers.jobs import WAITING, Job, Node
 
 SEPARATOR = "\x1f"  # a comment may hold any printable sign
 SQUEUE_FORMAT = SEPARATOR.join(["%i", "%j", "%T", "%r", "%N", "%u", "%P", "%b", "%k", "%Q", "%V", "%S", "%e"])
+COLUMNS = SQUEUE_FORMAT.count(SEPARATOR) + 1
 SACCT_FORMAT = "JobID,JobName,State,Reason,NodeList,User,Partition,AllocTRES,Comment,Submit,Start,End,ExitCode"
 _EMPTY = frozenset({"", "N/A", "n/a", "(null)", "None", "NONE", "Unknown", "None assigned"})
 
 
 def parse_squeue(text: str) -> list[Job]:
-    """Jobs from `SLURM_TIME_FORMAT=%s squeue -h -r -t all -o SQUEUE_FORMAT`."""
-    return [_squeue_job(line.split(SEPARATOR)) for line in text.splitlines() if line]
+    """Jobs from `SLURM_TIME_FORMAT=%s squeue -h -r -t all -o SQUEUE_FORMAT`.
+
+    Other jobs of this user may have line ends or separators in their names and comments: those are passed over. Ours
+    have none. Raises ValueError where the text is no such list, or breaks off.
+    """
+    rows = [line.split(SEPARATOR) for line in text.removesuffix("\n").split("\n")] if text else []
+    if rows and (len(rows[0]) == 1 or not text.endswith("\n")):
+        raise ValueError(f"no list of jobs, or not all of it: {text[-200:]!r}")
+    return [_squeue_job(row) for row in rows if len(row) == COLUMNS and row[0][:1].isdecimal()]
 
 
 def parse_sacct(text: str) -> list[Job]:
