@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,7 +72,8 @@ class Keys:
         self._fixed: dict[bytes, Key] = {}
         self._strangers: dict[bytes, None] = {}
         self._state: tuple[Any, ...] = ()
-        self._lookups: asyncio.Semaphore | None = None
+        # Of our own: the loop's common threads may all wait for a scheduler that hangs.
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="keys")
         self._refreshing: asyncio.Task[None] | None = None
 
     def create(self, name: str, role: str) -> tuple[Key, str]:
@@ -126,10 +128,7 @@ class Keys:
         hashed = digest(secret)
         if hashed in self._strangers:
             return None
-        if self._lookups is None:
-            self._lookups = asyncio.Semaphore(4)
-        async with self._lookups:
-            return await asyncio.to_thread(self._look_up, hashed)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._look_up, hashed)
 
     def refresh(self) -> None:
         """Brings the memory up to date; reads the table only when a key was made or revoked since."""
@@ -148,12 +147,12 @@ class Keys:
 
     async def stop(self) -> None:
         task, self._refreshing = self._refreshing, None
-        self._lookups = None
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
     def close(self) -> None:
+        self._threads.shutdown()
         self._engine.dispose()
 
     def _look_up(self, hashed: bytes) -> Key | None:
@@ -178,7 +177,7 @@ class Keys:
     async def _refresh_for_ever(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(self.refresh)
+                await asyncio.get_running_loop().run_in_executor(self._threads, self.refresh)
             except EngineError as error:
                 log.warning("keys in memory stay as they are: %s", error)
             await asyncio.sleep(REFRESH_S)

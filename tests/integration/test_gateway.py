@@ -515,6 +515,27 @@ async def test_keys_of_another_process_come_and_go(gateway, upstreams):
     other.close()
 
 
+async def test_a_scheduler_that_hangs_delays_no_key(gateway, upstreams):
+    """However many operators' calls wait for it: a new key works and a revoked one ends as ever."""
+    over = threading.Event()
+    gateway.controller.cluster = lambda: over.wait(30) and {}
+    [(_, endpoint)] = await upstreams(completion)
+    gateway.controller.show(serving("sim", endpoint))
+    other = Keys(gateway.database)
+    async with gateway.client("operator") as admin:
+        calls = [asyncio.create_task(admin.get("/api/cluster")) for _ in range(80)]
+        await asyncio.sleep(0.3)
+        key, secret = other.create("new", "user")
+        async with gateway.client(secret) as client, asyncio.timeout(5):
+            assert (await client.post(CHAT, json={"model": "sim"})).status_code == 200
+            other.revoke(key.id)
+            await asyncio.sleep(1.2)
+            assert (await client.post(CHAT, json={"model": "sim"})).status_code == 401
+        over.set()
+        await asyncio.gather(*calls)
+    other.close()
+
+
 async def test_operators_reach_the_controller(gateway):
     gateway.controller.show(serving("sim", Endpoint("127.0.0.1", 9)))
     asked = gateway.controller.asked
