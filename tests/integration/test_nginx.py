@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import websockets
+from yarl import URL
 
 from engine.catalogue import Resources
 from engine.errors import NginxError
@@ -187,6 +188,16 @@ async def test_a_deployment_without_a_ready_replica_says_so(address: Address) ->
         assert answer.status == 503 and "not ready yet" in await answer.text()
     async with address.session.get(address.url("/deployments/other/v1/models")) as answer:
         assert answer.status == 404 and "error" in await answer.json()
+
+
+@pytest.mark.parametrize("path", ["metrics", "health", "v1/../metrics", "v1/%2e%2e/metrics", "v1/%252e%252e/metrics"])
+async def test_a_token_opens_the_inference_routes_of_a_replica_and_nothing_else(
+    address: Address, start, path: str
+) -> None:
+    address.show(model(start()))
+    url = URL(address.url(f"/deployments/sim/{path}"), encoded=True)
+    async with address.session.get(url, headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
+        assert answer.status == 404 and "vllm:" not in await answer.text()
 
 
 async def test_when_every_replica_is_gone_the_error_has_openais_shape(address: Address, start) -> None:

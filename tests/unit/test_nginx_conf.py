@@ -64,7 +64,7 @@ def test_a_replica_that_is_out_of_rotation_gets_no_requests() -> None:
 
 def test_without_a_gateway_only_deployments_and_apps_are_served() -> None:
     text = rendered(*CLUSTER, gateway=None)
-    assert "/v1/ {" not in text.replace("/deployments/", "") and "location /deployments/small/" in text
+    assert "location /v1/" not in text and "location /deployments/small/v1/" in text
 
 
 def test_only_v1_is_sent_again_to_the_next_worker() -> None:
