@@ -208,7 +208,7 @@ def _placed(placement: Placement, partition: str) -> dict[str, str]:
     for key, value in placement.directives.items():
         if not re.fullmatch(r"[a-z][a-z0-9-]*", key):
             raise ConfigurationError(f"directive {key!r}: an sbatch option is written without dashes, as in mail-type")
-        if key in OWN_DIRECTIVES:
+        if any(own.startswith(key) for own in OWN_DIRECTIVES):  # sbatch takes --arra for --array
             raise ConfigurationError(f"directive {key!r} is set by the engine itself; use its own setting")
         options[key] = value
     return options

@@ -277,6 +277,8 @@ def test_an_engine_that_spans_no_nodes_says_so(engine: str) -> None:
         {"placement": Placement(account='a" --uid=0')},
         {"placement": Placement(constraint="$(id)")},
         {"placement": Placement(directives={"comment": "mine"})},
+        {"placement": Placement(directives={"arra": "0-9"})},
+        {"placement": Placement(directives={"outp": "/elsewhere"})},
         {"placement": Placement(directives={"x=1 --uid": "0"})},
         {"placement": Placement(directives={"mail-user": "a\rb"})},
     ],
