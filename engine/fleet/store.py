@@ -57,6 +57,9 @@ def create(home: Path, deployment: Deployment) -> Status:
     deployment = replace(deployment, first_attempt=first)
     for path in (place.hosts, place.scripts, place.logs):
         path.mkdir(parents=True, exist_ok=True)
+    # Servers and apps print what others should not read: prompts, addresses with tokens in them.
+    for path in (place.scripts, place.logs):
+        path.chmod(0o700)
     shutil.copyfile(SIDECAR, place.root / "replica.py")
     status = Status(
         deployment,

@@ -174,3 +174,9 @@ def test_what_was_given_in_the_environment_can_be_read_by_its_owner_alone(tmp_pa
     for path in folder(tmp_path, "sim").root.rglob("*"):
         if path.is_file() and "hf_secret" in path.read_text():
             assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_scripts_and_logs_are_for_their_owner_alone(tmp_path: Path) -> None:
+    store.create(tmp_path, fakes.deployment())
+    for path in (folder(tmp_path, "sim").scripts, folder(tmp_path, "sim").logs):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
