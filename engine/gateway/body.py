@@ -1,7 +1,7 @@
 """Bodies of inference requests: read within a limit, and no more understood than routing needs."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -17,7 +17,8 @@ LONGEST_BODY = 32 * 1024 * 1024
 class Fields(msgspec.Struct):
     """The only fields of a body that the gateway looks at; the others are skipped, not understood."""
 
-    model: str
+    # It is repeated in the error that says that it is unknown.
+    model: Annotated[str, msgspec.Meta(max_length=256)]
 
 
 _decode = msgspec.json.Decoder(Fields).decode
@@ -35,6 +36,8 @@ def model_of(body: bytes) -> str:
         raise Refused(Refusal(422, message, code="invalid_value", param="model")) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(Refusal(400, f"the body is not JSON: {error}", code="invalid_json")) from error
+    except RecursionError as error:
+        raise Refused(Refusal(400, "the body is nested too deeply", code="invalid_json")) from error
 
 
 def renamed(body: bytes, name: str) -> bytes:
