@@ -74,7 +74,8 @@ class JobPoller:
                 log.warning("%s is silent: %s", self.scheduler.name, error)
         except Exception:
             # An answer that we do not understand tells as little as none.
-            log.exception("%s gave an answer that could not be read", self.scheduler.name)
+            if self.silent_since is None:
+                log.exception("%s gave an answer that could not be read", self.scheduler.name)
         return Answer(None, asked_at, self.silent_since or asked_at)
 
     def _forgotten(self, tracked: Mapping[str, str], missing: Iterable[str]) -> list[Job]:

@@ -296,7 +296,9 @@ def test_a_silent_scheduler_is_asked_nothing_and_ends_nothing(world: World) -> N
     assert world.status and len(world.status.serving) == 1
 
 
-def test_an_answer_that_cannot_be_read_is_as_good_as_none_and_the_next_one_counts(world: World) -> None:
+def test_an_answer_that_cannot_be_read_is_as_good_as_none_and_the_next_one_counts(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.serving(1)
     jobs, world.scheduler.jobs = world.scheduler.jobs, lambda: 1 // 0  # type: ignore[method-assign, assignment]
     world.now += INTERVAL
@@ -304,6 +306,11 @@ def test_an_answer_that_cannot_be_read_is_as_good_as_none_and_the_next_one_count
         world.controller.tick()
         time.sleep(0.005)
     assert world.status and len(world.status.serving) == 1
+    for _ in range(3):
+        world.now += INTERVAL
+        world.controller.tick()
+        time.sleep(0.005)
+    assert caplog.text.count("could not be read") == 1
     world.scheduler.jobs = jobs  # type: ignore[method-assign]
     world.look()
     assert world.controller.snapshot and world.controller.snapshot.scheduler_silent_since == {}
