@@ -311,6 +311,7 @@ def test_an_answer_that_cannot_be_read_is_as_good_as_none_and_the_next_one_count
         world.controller.tick()
         time.sleep(0.005)
     assert caplog.text.count("could not be read") == 1
+    world.controller.tick()
     world.scheduler.jobs = jobs  # type: ignore[method-assign]
     world.look()
     assert world.controller.snapshot and world.controller.snapshot.scheduler_silent_since == {}
