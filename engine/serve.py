@@ -16,7 +16,6 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from socket import socket
 
 from engine import presence
@@ -200,14 +199,14 @@ def _prepare(settings: Settings) -> None:
     # Whoever could write here could run code in our jobs, or have our requests sent to a replica of his own.
     os.umask(os.umask(0o022) | 0o022)
     require_local_disk(settings.local)
-    for path in (settings.home, settings.local):
+    # A folder that is there already, perhaps with other things in it, keeps its mode.
+    for path, mode in ((settings.home, 0o755), (settings.local, 0o700)):
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
                 f"cannot make {path}: {error.strerror}; set ENGINE_HOME or ENGINE_LOCAL"
             ) from error
-    Path(settings.local).chmod(0o700)
     lock = ControllerLock(settings.home)
     lock.acquire(PREDECESSOR_S)
     lock.release()

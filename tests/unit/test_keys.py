@@ -38,6 +38,20 @@ def test_no_secret_is_stored(keys, url):
     assert sqlite3.connect(path).execute("pragma journal_mode").fetchone() == ("wal",)
 
 
+def test_the_database_is_for_its_owner_alone(tmp_path):
+    keys = Keys(f"sqlite:///{tmp_path / 'new' / 'engine.db'}")
+    keys.create("demo", "user")
+    assert [path.name for path in (tmp_path / "new").iterdir() if path.stat().st_mode & 0o077] == []
+    assert (tmp_path / "new").stat().st_mode & 0o077 == 0
+    keys.close()
+
+
+def test_a_database_that_cannot_be_made_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match="key database"):
+        Keys(f"sqlite:///{tmp_path / 'file' / 'engine.db'}")
+
+
 async def test_a_key_of_another_process_works_at_once(keys, url):
     code = f"from engine.gateway.keys import Keys; print(Keys({url!r}).create('other', 'user')[1])"
     command = [sys.executable, "-c", code]

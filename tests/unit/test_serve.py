@@ -30,3 +30,10 @@ def test_no_group_may_write_into_the_engines_folders_whatever_the_umask(tmp_path
     assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o755
     assert stat.S_IMODE((tmp_path / "home" / "deployments").stat().st_mode) == 0o755
     assert stat.S_IMODE((tmp_path / "local").stat().st_mode) == 0o700
+
+
+def test_a_folder_that_was_there_before_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o1777)
+    serve._prepare(Settings(home=tmp_path / "home", local=tmp_path / "shared"))
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o1777
