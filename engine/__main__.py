@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from engine.commands import fleet, keys, serving, show
 from engine.errors import ConfigurationError, EngineError, GatewayError
+from engine.tables import problem
 
 WRONG_USE = (400, 404, 422)
 # typer carries its own click, whose UsageError it exports only as the parent of BadParameter.
@@ -38,12 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except WrongUse as error:
         words = getattr(error, "format_message", error.__str__)()
-        return _fail(f"{words} (see --help)", 2)
+        return _fail(f"{words.replace('Value error, ', '')} (see --help)", 2)
     except typer.Abort:
         return _fail("interrupted", 130)
     except ValidationError as error:
-        first = error.errors()[0]
-        return _fail(f"{'.'.join(map(str, first['loc'])) or 'request'}: {first['msg']}", 2)
+        return _fail(problem(error.errors()[0]), 2)
     except GatewayError as error:
         return _fail(str(error), 2 if error.status in WRONG_USE else 1)
     except EngineError as error:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        return _fail(str(error), 1)
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
 
 
 def _fail(message: str, code: int) -> int:

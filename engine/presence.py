@@ -125,6 +125,8 @@ def _wait(process: "subprocess.Popen[bytes]", settings: Settings, say: Callable[
             return known
         if process.poll() is not None:
             lines = log.read_text(errors="replace").strip().splitlines()
-            raise EngineError(f"the gateway ended at once: {lines[-1] if lines else 'no output'}; log: {log}")
+            raise EngineError(
+                f"the gateway ended at once: {lines[-1].removeprefix('engine: ') if lines else 'no output'}; log: {log}"
+            )
         time.sleep(0.1)
     raise NotReadyInTime(f"the gateway did not answer within {START_TIMEOUT_S:.0f} s; log: {log}")

@@ -2,6 +2,7 @@
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,10 +46,18 @@ def _line(error: ValidationError, kind: TypeAdapter[Any]) -> str:
     return f"{key} is {first['input']!r}: {message}{more}" if key else f"{message}{more}"
 
 
+def problem(error: Mapping[str, Any], skip: int = 0) -> str:
+    """One of pydantic's errors as a line that begins with the field; `skip` parts of its place are left out."""
+    field = ".".join(map(str, error["loc"][skip:]))
+    words = str(error["msg"]).removeprefix("Value error, ")
+    return f"{field}: {words}" if field else words
+
+
 def _closest(key: str, kind: TypeAdapter[Any]) -> str:
     known: set[str] = set()
     _property_names(kind.json_schema(), known)
-    close = difflib.get_close_matches(key.rsplit(".", 1)[-1], sorted(known), n=1, cutoff=0.5)
+    last = key.rsplit(".", 1)[-1]  # it may be known, but in another table
+    close = difflib.get_close_matches(last, sorted(known - {last}), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -20,6 +20,8 @@ Name = Annotated[str, typer.Argument(help="The deployment's name.")]
 Timeout = Annotated[float, typer.Option(help="Give up waiting after this many seconds.")]
 
 STOP_TIMEOUT_S = 900.0
+MOST_LINES = 10000
+FOLLOWED_LINES = 1000
 
 
 @request.with_launch_options
@@ -29,7 +31,7 @@ def launch(
     timeout_s: Timeout = 3600.0,
     as_json: Json = False,
 ) -> None:
-    """Launch a model by its catalogue id, or with --app NAME -- COMMAND a web app.
+    """Launch a model, or with --app NAME -- COMMAND a web app.
 
     Without a gateway on this ENGINE_HOME this process runs one and stays; Ctrl-C then leaves the jobs for the next to
     take over.
@@ -71,7 +73,7 @@ def ps(as_json: Json = False) -> None:
 
 def events(
     name: Annotated[str | None, typer.Argument(help="One deployment; all without it.")] = None,
-    limit: Annotated[int, typer.Option(help="How many of the last events.")] = 50,
+    limit: Annotated[int, typer.Option(help="How many of the last events.", min=1, max=MOST_LINES)] = 50,
     as_json: Json = False,
 ) -> None:
     """Tell what happened, oldest first."""
@@ -96,21 +98,21 @@ def events(
 def logs(
     name: Name,
     replica: Annotated[int | None, typer.Option(help="Index of the replica; the newest attempt without it.")] = None,
-    lines: Annotated[int, typer.Option(help="How many of the last lines.")] = 100,
+    lines: Annotated[int, typer.Option(help="How many of the last lines.", min=1, max=MOST_LINES)] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """Print the tail of a replica's log."""
     with operator(_required_gateway()) as client:
-        text = client.log(name, replica, lines)
+        seen = client.log(name, replica, max(lines, FOLLOWED_LINES) if follow else lines).splitlines()
+        text = "\n".join(seen[-lines:])
         if as_json:
             print_json({"name": name, "replica": replica, "log": text})
             return
-        print(text)
-        seen = text.splitlines()
+        print(text, flush=True)
         while follow:
             time.sleep(1.0)
-            now = client.log(name, replica, 1000).splitlines()
+            now = client.log(name, replica, FOLLOWED_LINES).splitlines()
             for line in _newer(seen, now):
                 print(line, flush=True)
             seen = now
@@ -122,7 +124,7 @@ def scale(name: Name, replicas: Annotated[int, typer.Argument(min=0)], as_json: 
 
 
 def drain(name: Name, replica: Annotated[int, typer.Argument(min=0)], as_json: Json = False) -> None:
-    """Let one replica end its requests and leave; another takes its place."""
+    """Let one replica end its requests; another takes its place."""
     _tell(name, lambda client: client.drain(name, replica), as_json)
 
 
@@ -137,7 +139,10 @@ def stop(
     wait: Annotated[bool, typer.Option(help="Wait until the last job has ended.")] = True,
     timeout_s: Timeout = STOP_TIMEOUT_S,
 ) -> None:
-    """Drain every replica, end the jobs, and forget the deployment (its folder goes to history/)."""
+    """Drain deployments, end their jobs and forget them.
+
+    Their folders go to history/.
+    """
     if bool(names) == everything:
         raise ConfigurationError("give the names of deployments, or --all")
     _require_known(*(names or []))

@@ -12,7 +12,7 @@ from engine.commands.output import Json, print_json, print_table, settings
 from engine.gateway.keys import Keys
 from engine.settings import require_local_disk
 
-app = typer.Typer(help="Who may use the gateway.", no_args_is_help=True)
+app = typer.Typer(help="Who may use the gateway.")
 
 
 class Role(StrEnum):

@@ -70,6 +70,8 @@ def _wanted(given: dict[str, Any]) -> dict[str, Any]:
     wanted = {key: value for key, value in given.items() if value is not None and value != ""}
     for key in ("arguments", "environment", "directives"):
         wanted[key] = _pairs(given[key] or [])
+    if app and not words:
+        raise ConfigurationError(f"app {app!r} needs its command: --app {app} -- COMMAND…")
     if app:
         return {**wanted, "name": app, "command": words}
     if len(words) != 1:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from engine import presence
+from engine.catalogue import Catalogue
 from engine.commands.output import say, settings
 from engine.errors import Conflict, EngineError
 from engine.fleet.lock import process_is_gone
@@ -19,6 +20,7 @@ from engine.gateway.keys import Keys
 from engine.launching import operator, stop_and_wait, wait_ready
 from engine.serve import Supervisor
 from engine.settings import SCHEDULERS, Settings
+from engine.site import Site
 from engine.worker import schedulers
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -38,12 +40,13 @@ def serve(
     nginx: Annotated[bool, typer.Option(help="Use NGINX if it is installed.")] = True,
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
-    """Run the gateway, the controller and NGINX until Ctrl-C; jobs go on running, and the next serve takes them
-    over.
+    """Run gateway, controller and NGINX until Ctrl-C; jobs go on.
+
+    The next serve takes the jobs over.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     chosen = _override(settings(), port=port, address_port=address_port, host=host, scheduler=scheduler or None)
-    schedulers(chosen)
+    _require_sound(chosen)
     Supervisor(chosen, use_nginx=nginx, until_eof=until_eof).run()
 
 
@@ -53,12 +56,12 @@ def up(
     scheduler: Scheduler = "",
     timeout_s: Annotated[float, typer.Option(help="Give up waiting for the model after this many seconds.")] = 3600.0,
 ) -> None:
-    """Run everything at one address with one model; Ctrl-C stops all that it started."""
+    """Serve one model at one address; Ctrl-C stops all of it."""
     chosen = _override(settings(), scheduler=scheduler or None)
     running = presence.find(chosen.home)
     if running:
         raise Conflict(f"it is up already, at {running.address} (process {running.pid}); `engine down` ends it")
-    schedulers(chosen)
+    _require_sound(chosen)
     with _termination_as_interrupt(), presence.gateway(chosen, say) as found, operator(found) as client:
         started: list[str] = []
         try:
@@ -76,7 +79,7 @@ def up(
 
 
 def down() -> None:
-    """Stop every deployment, then the gateway and NGINX of this ENGINE_HOME."""
+    """Stop every deployment, then the gateway and NGINX."""
     found = presence.find(settings().home)
     if not found:
         say("nothing is running on this ENGINE_HOME")
@@ -96,6 +99,13 @@ def _override(chosen: Settings, **given: object) -> Settings:
     """Flags win over the environment; the result is checked like the environment is."""
     values = {name: value for name, value in given.items() if value is not None}
     return Settings.from_env(replace(chosen, **values).environ())  # type: ignore[arg-type]
+
+
+def _require_sound(chosen: Settings) -> None:
+    """What people write is checked before anything starts; raises ConfigurationError."""
+    schedulers(chosen)
+    Site.load(chosen.site_file)
+    Catalogue.load(chosen.models_file)
 
 
 def _fresh_key(chosen: Settings) -> str:

@@ -24,7 +24,7 @@ from engine.worker import make_controller, schedulers
 
 
 def models(as_json: Json = False) -> None:
-    """List the catalogue: what can be launched, and what each replica asks for."""
+    """List what can be launched, and what each replica asks for."""
     catalogue = Catalogue.load(settings().models_file)
     if as_json:
         print_json([{**asdict(row), "precisions": catalogue.precisions(row.id)} for row in catalogue.rows])
@@ -35,14 +35,14 @@ def models(as_json: Json = False) -> None:
 
 @request.with_launch_options
 def render(wanted: dict[str, Any]) -> None:
-    """Print the script that a launch would submit; nothing is submitted."""
+    """Print the script of a launch; nothing is submitted."""
     chosen = settings()
     controller = make_controller(chosen, schedulers(chosen), nginx=False)
     print(controller.render(LaunchRequest(**wanted)), end="")
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check what the engine needs on this machine, and say what to do about what is missing."""
+    """Check this machine, and say what to do about what is missing."""
     checks = list(_checks(settings()))
     if as_json:
         print_json([{"check": name, "state": state, "found": words} for name, state, words in checks])
@@ -53,6 +53,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 Check = tuple[str, str, str]
+NOTE_WIDTH = 60
 
 
 def _checks(chosen: Settings) -> Iterator[Check]:
@@ -141,5 +142,5 @@ def _model_cells(catalogue: Catalogue, row: Any) -> tuple[object, ...]:
         row.context or "-",
         "yes" if row.vision else "-",
         ",".join(row.languages) or "-",
-        note[:60],
+        note if len(note) <= NOTE_WIDTH else f"{note[: NOTE_WIDTH - 1]}…",
     )

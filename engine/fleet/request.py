@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from engine.catalogue import Catalogue, Resources
 from engine.errors import ConfigurationError, UnknownName
@@ -20,6 +20,15 @@ TIME_LIMIT = r"^(\d+-)?\d{1,3}(:\d{2}){1,2}$|^\d+$|^\d+-\d{1,2}$"
 RESERVED_PATHS = ("/v1/", "/api/", "/docs/", "/deployments/", "/health/", "/metrics/")
 
 Text = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+def _time_limit(text: str) -> str:
+    if not re.fullmatch(TIME_LIMIT, text):
+        raise ValueError(f"{text!r} is no time limit; write HH:MM:SS or D-HH:MM:SS")
+    return text
+
+
+TimeLimit = Annotated[str, AfterValidator(_time_limit)]
 
 
 class LaunchRequest(BaseModel):
@@ -49,7 +58,7 @@ class LaunchRequest(BaseModel):
     vram_gb: float | None = Field(default=None, ge=0, le=1024)
     gpu_type: Text | None = None
     nodes: int | None = Field(default=None, ge=1, le=256)
-    time_limit: str | None = Field(default=None, pattern=TIME_LIMIT)
+    time_limit: TimeLimit | None = None
     partition: Text | None = None
     account: Text | None = None
     qos: Text | None = None

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from engine import errors
 from engine.fleet.deployments import Replica, Status
 from engine.fleet.status import stage
+from engine.tables import problem
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,7 @@ def starting(status: Status) -> Refusal:
         return Refusal(503, f"{name!r} is being stopped", "api_error", "model_stopping")
     if status.deployment.replicas == 0:
         return Refusal(503, f"{name!r} is scaled to no replicas", "api_error", "model_stopped")
-    told = [
-        f"replica {r.index} is {WORDS.get(r.stage, r.stage)}{f' ({r.reason})' if r.reason else ''}"
-        for r in status.replicas
-    ]
+    told = [_words(replica) for replica in status.replicas]
     words = "; ".join(told[:5]) or "its job is about to be submitted"
     wait_s = RETRY_AFTER_S.get(stage(status), 15)
     return Refusal(503, f"{name!r} is not ready: {words}", "api_error", "model_not_ready", retry_after_s=wait_s)
@@ -146,9 +144,10 @@ def add_handlers(app: FastAPI) -> None:
 
 def validation(error: RequestValidationError) -> Refusal:
     """Names each field that is wrong; the first one is `param`."""
-    found = [(".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]), str(e["msg"])) for e in error.errors()]
-    message = "; ".join(f"{field}: {text}" for field, text in found)
-    return Refusal(422, message, code="invalid_value", param=found[0][0] if found else None)
+    wrong = error.errors()
+    message = "; ".join(problem(e, skip=1) for e in wrong)
+    param = ".".join(map(str, wrong[0]["loc"][1:])) or str(wrong[0]["loc"][0])
+    return Refusal(422, message, code="invalid_value", param=param)
 
 
 def http_refusal(status: int, method: str, path: str, detail: str) -> Refusal:

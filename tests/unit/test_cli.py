@@ -45,9 +45,12 @@ WRONG_USE = {
     "two models": (["render", "a", "b"], "give one model's id"),
     "an unknown model": (["render", "lama"], "unknown model 'lama'"),
     "an option without a value": (["render", "simulator", "--set", "capacity"], "'capacity' is not KEY=VALUE"),
-    "an app without a command": (["render", "--app", "web"], "either a model or a command"),
+    "an app without a command": (["render", "--app", "web"], "app 'web' needs its command: --app web -- COMMAND"),
     "a bad name": (["render", "simulator", "--name", "A B"], "a deployment's name"),
-    "a bad time limit": (["render", "simulator", "--time-limit", "soon"], "time_limit"),
+    "a bad time limit": (
+        ["render", "simulator", "--time-limit", "soon"],
+        "time_limit: 'soon' is no time limit; write HH:MM:SS",
+    ),
     "stop without a name": (["stop"], "give the names of deployments, or --all"),
     "stop with a name and --all": (["stop", "sim", "--all"], "give the names of deployments, or --all"),
     "stop of an unknown name": (["stop", "smi"], "unknown deployment 'smi'; known: none yet"),
@@ -57,8 +60,10 @@ WRONG_USE = {
     "events of an unknown name": (["events", "smi"], "unknown deployment 'smi'"),
     "a key for nobody": (["keys", "create", "--name", ""], "a key's name has 1 to 100"),
     "a key without a name": (["keys", "create"], "--name"),
-    "a role that is none": (["keys", "create", "--name", "x", "--role", "king"], "king"),
+    "a role that is none": (["keys", "create", "--name", "x", "--role", "king"], "'--role': 'king' is not one of"),
     "a key that is not there": (["keys", "revoke", "abc"], "unknown key 'abc'"),
+    "keys alone": (["keys"], "Missing command"),
+    "no lines of a log": (["logs", "sim", "--lines", "0"], "Invalid value for '--lines'"),
     "a port that is none": (["serve", "--port", "0"], "it must be a port"),
     "a scheduler that is none": (["serve", "--scheduler", "pbs"], "it must be one of auto, slurm, local"),
 }
@@ -91,6 +96,16 @@ def test_a_wrong_environment_is_wrong_use(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setenv("ENGINE_PORT", "http")
     assert main(["ps"]) == 2
     assert "ENGINE_PORT is 'http'" in failed(capsys)
+
+
+@pytest.mark.parametrize("command", (["serve"], ["up"], ["render", "simulator"]))
+def test_a_broken_site_is_told_before_anything_starts(
+    command: list[str], home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "site.toml").write_text("[partition.gpu]")
+    assert main(command) == 2
+    assert "site.toml: unknown key 'partition'; did you mean 'partitions'?" in failed(capsys)
+    assert not (home / "serve.log").exists()
 
 
 def test_ps_and_events_without_a_gateway_tell_what_was_last_known(

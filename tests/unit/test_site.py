@@ -61,6 +61,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("[partition.gpu]", "unknown key 'partition'; did you mean 'partitions'?"),
         ("modlues = []", "unknown key 'modlues'; did you mean 'modules'?"),
         ('[placement]\npartiton = "x"', "unknown key 'placement.partiton'; did you mean 'partition'?"),
         ('drain_timeout_s = "300s"', "drain_timeout_s is '300s': it must be a valid integer"),
