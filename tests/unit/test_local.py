@@ -121,8 +121,8 @@ def test_each_job_gets_gpus_of_its_own_type(scheduler, script, tmp_path):
     [
         ("--cpus-per-task=5", "asks for 5 CPUs, the local scheduler has 4"),
         ("--mem=9G", "asks for 9 GB of memory, this machine has 8.0"),
-        ("--gres=gpu:a100:3", "asks for 3 GPUs"),
-        ("--gres=gpu:h100:1", "asks for 1 GPUs"),
+        ("--gres=gpu:a100:3", "asks for 3 a100 GPUs, this machine has"),
+        ("--gres=gpu:h100:1", "asks for 1 h100 GPU, this machine has"),
         ("--nodes=2", "asks for 2 nodes"),
         ("--time=soon", "invalid time limit 'soon'"),
     ],

@@ -107,7 +107,8 @@ def refuse_oversize(request: Request, capacity: Capacity) -> None:
     for kind, count in request.gpus.items():
         have = len(capacity.eligible(kind))
         if count > have:
-            raise SubmitFailed(f"{asks} {count} GPUs (type {kind}), this machine has {have}; ask for fewer `gpus`")
+            what = f"{count} {'' if kind == 'gpu' else f'{kind} '}GPU{'s' if count > 1 else ''}"
+            raise SubmitFailed(f"{asks} {what}, this machine has {have}: use Slurm, or ask for fewer `gpus`")
 
 
 def place(request: Request, entries: Iterable[Entry], capacity: Capacity) -> list[int] | None:
