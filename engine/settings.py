@@ -106,5 +106,6 @@ def require_local_disk(path: Path, mounts: str | None = None) -> None:
             best, kind = point, fstype
     if kind in NETWORK_FILE_SYSTEMS:
         raise ConfigurationError(
-            f"ENGINE_LOCAL is {path}, on {kind} mounted at {best}; databases need a local disk: set ENGINE_LOCAL"
+            f"ENGINE_LOCAL is {path}, on {kind} mounted at {best}; databases need a local disk: "
+            "set ENGINE_LOCAL, say to /var/tmp/engine-$USER"
         )

@@ -35,7 +35,8 @@ def model_of(body: bytes) -> str:
         message = f"the body must be an object with `model`, the name of a model: {error}"
         raise Refused(Refusal(422, message, code="invalid_value", param="model")) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(Refusal(400, f"the body is not JSON: {error}", code="invalid_json")) from error
+        words = f"the body is not JSON: {error}" if body else "the body is empty; it must be a JSON object"
+        raise Refused(Refusal(400, words, code="invalid_json")) from error
     except RecursionError as error:
         raise Refused(Refusal(400, "the body is nested too deeply", code="invalid_json")) from error
 

@@ -217,7 +217,7 @@ async def test_pictures_of_32_mb_pass_and_larger_ones_get_a_clear_error(address:
         assert answer.status == 200 and (await answer.json())["usage"]["prompt_tokens"] > 0
     headers["Content-Length"] = str(40 * 1024 * 1024)
     async with address.session.post(url, headers=headers) as answer:
-        assert answer.status == 413 and (await answer.json())["error"]["code"] == "request_too_large"
+        assert answer.status == 413 and (await answer.json())["error"]["code"] == "body_too_large"
 
 
 async def test_an_app_gets_its_websocket_and_its_path(address: Address) -> None:
