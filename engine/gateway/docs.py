@@ -8,9 +8,10 @@ STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 details { border: 1px solid #8886; border-radius: .5rem; margin: .5rem 0; padding: .5rem 1rem }
-summary { cursor: pointer } summary b { font-family: ui-monospace, monospace }
-.method { display: inline-block; min-width: 4.5rem; font-weight: 600; color: #06c }
-pre { overflow: auto; background: #8882; padding: .75rem; border-radius: .5rem; font-size: .875rem }
+summary { cursor: pointer } summary b { font-family: ui-monospace, monospace; margin-right: .5rem }
+.method { display: inline-block; min-width: 4.5rem; font-weight: 600; color: light-dark(#06c, #6af) }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .875rem }
+pre { background: #8882; padding: .75rem; border-radius: .5rem }
 table { border-collapse: collapse } td, th { text-align: left; padding: .2rem 1rem .2rem 0; vertical-align: top }
 """
 
