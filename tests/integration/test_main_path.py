@@ -127,3 +127,11 @@ def test_what_cannot_be_launched_is_refused_in_one_line_and_leaves_nothing(
     assert any(word in refused.stderr for word in words.split("|")), refused.stderr
     assert slurm_engine.json("ps") == []
     assert list((slurm_engine.home / "deployments").glob("*")) == []
+
+
+def test_following_a_log_tells_each_line_once(slurm_engine: Engine) -> None:
+    slurm_engine.run("launch", "simulator", "--wait")
+    with pytest.raises(subprocess.TimeoutExpired) as ended:
+        slurm_engine.run("logs", "simulator", "--follow", "--lines", "1", timeout_s=6)
+    lines = (ended.value.stdout or b"").decode().splitlines()
+    assert len(lines) == 1 and "ready at" in lines[0], lines
