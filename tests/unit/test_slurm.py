@@ -1,6 +1,7 @@
 """Slurm's thin shell, with a plain function in the place of its commands."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ class Commands:
     def __call__(self, argv: Sequence[str], timeout_s: float) -> Completed:
         assert timeout_s > 0
         words = list(argv)
-        while words[0] in ("env", "-u", "LC_ALL", "SLURM_TIME_FORMAT=%s"):
+        self.left_out = {name for dash, name in pairwise(words) if dash == "-u"}
+        while words[0] == "env" or words[0] == "-u" or words[0] in self.left_out or words[0] == "SLURM_TIME_FORMAT=%s":
             words.pop(0)
         self.asked.append(words)
         answer = self.answers[words[0]]
@@ -39,6 +41,27 @@ def test_submit_returns_the_job_id(tmp_path):
     commands = Commands(sbatch=says("31;cluster\n"))
     assert Slurm(commands).submit(tmp_path / "a b.slurm") == "31"
     assert commands.asked == [["sbatch", "--parsable", str(tmp_path / "a b.slurm")]]
+
+
+def test_what_people_set_for_themselves_overrules_no_option_and_filters_no_answer(tmp_path):
+    """sbatch(1): environment variables override any options set in a batch script."""
+    script = tmp_path / "x.slurm"
+    script.write_text("#!/bin/bash\n#SBATCH --partition=gpu\n")
+    theirs = (
+        "SBATCH_PARTITION",
+        "SBATCH_ACCOUNT",
+        "SBATCH_TIMELIMIT",
+        "SQUEUE_PARTITION",
+        "SLURM_RESTART_COUNT",
+        "SLURM_CONF",
+    )
+    commands = Commands(sbatch=says("31\n"), squeue=says())
+    slurm = Slurm(commands, environ=dict.fromkeys(theirs, "x"))
+    slurm.jobs()
+    assert commands.left_out >= {"SQUEUE_PARTITION"}
+    slurm.submit(script)
+    assert commands.left_out >= {"SBATCH_PARTITION", "SBATCH_TIMELIMIT", "SLURM_RESTART_COUNT", "LC_ALL"}
+    assert not commands.left_out & {"SBATCH_ACCOUNT", "SLURM_CONF"}
 
 
 def test_a_refused_job_is_told_in_sbatchs_words(tmp_path):

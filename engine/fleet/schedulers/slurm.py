@@ -1,7 +1,8 @@
 """Slurm: a thin shell around sbatch, squeue, scancel, scontrol and sacct. What they print is read in parse.py."""
 
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -29,6 +30,12 @@ _UNREACHABLE = (
     "DNS SRV lookup failed",
 )
 _GONE = ("Invalid job id", "already completing or completed", "Job/step already completing", "already finished")
+# What people set for themselves: it would filter squeue's answer and overrule the options in our scripts.
+_OVERRIDES = re.compile(r"(SBATCH|SQUEUE|SCANCEL|SINFO|SACCT)_\w+")
+# Of a job in which the engine itself may run: its children's jobs are others.
+_OUTER_JOB = re.compile(r"SLURM_(?!CONF$|CLUSTERS$|JWT$)\w+")
+# Where the script leaves these to the user's default, they are the user's.
+_DEFAULTS = ("account", "partition", "qos", "reservation")
 
 
 class Slurm:
@@ -40,8 +47,15 @@ class Slurm:
 
     name = "slurm"
 
-    def __init__(self, run: Run = run, user: str | None = None, timeout_s: float = 20.0, json: bool = False) -> None:
-        self._run, self._timeout_s, self._json = run, timeout_s, json
+    def __init__(
+        self,
+        run: Run = run,
+        user: str | None = None,
+        timeout_s: float = 20.0,
+        json: bool = False,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._run, self._timeout_s, self._json, self._environ = run, timeout_s, json, environ
         self._user = user or str(os.getuid())
         self._accounting = True
 
@@ -55,7 +69,9 @@ class Slurm:
 
     def submit(self, script: Path) -> str:
         # sbatch hands its environment to the job: the C locale that we run commands in is not for it.
-        answer = self._ask(["env", "-u", "LC_ALL", "sbatch", "--parsable", str(script)], times=False)
+        foreign = ["LC_ALL", *filter(_OUTER_JOB.fullmatch, self._environ)]
+        foreign += self._overrides(_defaults(script))
+        answer = self._run_or_raise(["sbatch", "--parsable", str(script)], _without(foreign))
         if answer.returncode != 0:
             raise SubmitFailed(f"sbatch refused {script}: {_last_line(answer)}")
         try:
@@ -87,7 +103,8 @@ class Slurm:
 
     def expected_start(self, script: Path) -> datetime | None:
         """Raises SubmitFailed where the job could never start."""
-        answer = self._ask(["sbatch", "--test-only", str(script)])
+        clean = _without(self._overrides(_defaults(script)))
+        answer = self._run_or_raise(["sbatch", "--test-only", str(script)], [*clean, "SLURM_TIME_FORMAT=%s"])
         if answer.returncode != 0:
             raise SubmitFailed(f"sbatch --test-only refused {script}: {_last_line(answer)}")
         return parse.parse_expected_start(answer.stderr + answer.stdout)
@@ -125,15 +142,32 @@ class Slurm:
             raise SchedulerUnreachable(f"{argv[0]} failed with {answer.returncode}: {_last_line(answer)}")
         return answer.stdout
 
-    def _ask(self, argv: Sequence[str], times: bool = True) -> Completed:
+    def _ask(self, argv: Sequence[str]) -> Completed:
+        return self._run_or_raise(argv, [*_without(self._overrides()), "SLURM_TIME_FORMAT=%s"])
+
+    def _overrides(self, kept: Container[str] = ()) -> list[str]:
+        return [name for name in self._environ if _OVERRIDES.fullmatch(name) and name not in kept]
+
+    def _run_or_raise(self, argv: Sequence[str], clean: Sequence[str]) -> Completed:
         asked = " ".join(argv[:6])
         try:
-            answer = self._run(["env", "SLURM_TIME_FORMAT=%s", *argv] if times else argv, self._timeout_s)
+            answer = self._run([*clean, *argv], self._timeout_s)
         except (TimeoutError, OSError) as error:
             raise SchedulerUnreachable(f"`{asked}`: {error}; is slurmctld up (`scontrol ping`)?") from error
         if answer.returncode != 0 and any(words in answer.stderr for words in _UNREACHABLE):
             raise SchedulerUnreachable(f"`{asked}`: {_last_line(answer)}; is slurmctld up (`scontrol ping`)?")
         return answer
+
+
+def _without(names: Iterable[str]) -> list[str]:
+    """The command that runs another without these variables."""
+    return ["env", *(word for name in names for word in ("-u", name))]
+
+
+def _defaults(script: Path) -> set[str]:
+    """Variables of sbatch(1) that hold where the script says nothing."""
+    said = script.read_text() if script.is_file() else ""
+    return {f"SBATCH_{option.upper()}" for option in _DEFAULTS if f"#SBATCH --{option}=" not in said}
 
 
 def _last_line(answer: Completed) -> str:
