@@ -23,7 +23,8 @@ def listen(host: str, port: int, wait_s: float = 0.0) -> socket.socket:
             return listener
         except OSError as error:
             if time.monotonic() >= deadline:
-                told = f"cannot listen at {host}:{port}: {error.strerror}; choose another port"
+                why = str(error.strerror).partition(" (while")[0]
+                told = f"cannot listen at {host}:{port}: {why}; set ENGINE_PORT, ENGINE_ADDRESS_PORT or ENGINE_HOST"
                 raise ConfigurationError(told) from error
         time.sleep(0.1)
 

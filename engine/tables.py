@@ -50,6 +50,8 @@ def problem(error: Mapping[str, Any], skip: int = 0) -> str:
     """One of pydantic's errors as a line that begins with the field; `skip` parts of its place are left out."""
     field = ".".join(map(str, error["loc"][skip:]))
     words = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        words = "there is no such field; /docs lists them"
     return f"{field}: {words}" if field else words
 
 

@@ -100,11 +100,14 @@ def starting(status: Status) -> Refusal:
     """503 of a deployment without a replica to send to: how far it is and why; Retry-After while it may still come."""
     name = status.deployment.name
     if status.gave_up:
-        return Refusal(503, f"{name!r} failed and is not tried again: {status.gave_up}", "api_error", "model_failed")
+        words = f"{name!r} failed: {status.gave_up}; `engine restart {name}` tries again"
+        return Refusal(503, words, "api_error", "model_failed")
     if status.deployment.stopping:
         return Refusal(503, f"{name!r} is being stopped", "api_error", "model_stopping")
     if status.deployment.replicas == 0:
-        return Refusal(503, f"{name!r} is scaled to no replicas", "api_error", "model_stopped")
+        return Refusal(
+            503, f"{name!r} is scaled to no replicas; `engine scale {name} 1` starts one", "api_error", "model_stopped"
+        )
     told = [_words(replica) for replica in status.replicas]
     words = "; ".join(told[:5]) or "its job is about to be submitted"
     wait_s = RETRY_AFTER_S.get(stage(status), 15)

@@ -3,7 +3,7 @@ import inspect
 import httpx
 import pytest
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from engine import errors
 from engine.fleet.deployments import Replica, Status
@@ -64,12 +64,14 @@ def test_a_starting_model_says_how_far_it_is_and_when_to_come_back():
 
 def test_a_model_that_will_not_come_gives_no_hope():
     gone = starting(waiting("failed", gave_up="no such file"))
-    assert "no such file" in gone.message and "retry-after" not in gone.headers
+    assert "no such file" in gone.message and "`engine restart llama`" in gone.message
+    assert "retry-after" not in gone.headers
     none = starting(Status(deployment("llama", replicas=0)))
-    assert "no replicas" in none.message and "retry-after" not in none.headers
+    assert "no replicas; `engine scale llama 1`" in none.message and "retry-after" not in none.headers
 
 
 class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
     count: int
 
 
@@ -97,6 +99,8 @@ async def test_every_error_of_a_control_route_has_one_shape(client):
     for answer in answers:
         assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
     assert wrong.json()["error"]["param"] == "count"
+    mistyped = await client.post("/things", json={"count": 1, "cuont": 2})
+    assert mistyped.json()["error"]["message"] == "cuont: there is no such field; /docs lists them"
     assert method.headers["allow"] == "POST"
     assert "secret" not in crash.text
 
