@@ -8,15 +8,15 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from engine.errors import AccessDenied, EndpointError, EndpointRefused, EngineError
+from engine.errors import AccessDenied, EndpointError, EngineError
 from engine.gateway.access import NO_KEY, WRONG_KEY
-from engine.gateway.balancer import pick
 from engine.gateway.body import ClientLeft, Message, Receive, discard, model_of, read_body, renamed
-from engine.gateway.connection import EndpointBroke, Response
+from engine.gateway.connection import Response
+from engine.gateway.forwarding import Forwarder
 from engine.gateway.keys import Keys
 from engine.gateway.metrics import NO_MODEL, Counts
 from engine.gateway.protocol import Refusal, Refused, refusal
-from engine.gateway.routes import Route, Routes, Target
+from engine.gateway.routes import Routes, Target
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -26,10 +26,6 @@ log = logging.getLogger("engine.relay")
 PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
 # In the scope of a request that came by a deployment's own address: its name.
 DEPLOYMENT = "engine.deployment"
-BREAKS_MOST = 3
-ROUNDS_MOST = 3
-ROUND_PAUSE_S = 0.3
-TRY_ANOTHER = frozenset({502, 503, 504})
 CLIENT_LEFT = 499
 SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # Hop by hop (RFC 9110, 7.6.1), or set by ourselves or by uvicorn.
@@ -78,7 +74,7 @@ class Relay:
         self._routes, self._keys, self._counts = routes, keys, counts
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6)
-        self._turn = 0
+        self._forwarder = Forwarder(routes, counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
@@ -120,7 +116,8 @@ class Relay:
         exchange.name = route.name
         if route.alias:
             body = renamed(body, route.name)
-        target, response = await self._forward(exchange, model, scope["path"].encode(), body)
+        line = b"POST %b%b HTTP/1.1\r\n" % (scope["path"].encode(), exchange.query)
+        target, response = await self._forwarder.forward(model, line, exchange.headers, body, exchange)
         try:
             return await self._pass_back(exchange, target, response, send)
         finally:
@@ -156,62 +153,6 @@ class Relay:
             exchange.query = b"?" + scope["query_string"]
         return token, length
 
-    async def _forward(self, exchange: Exchange, model: str, path: bytes, body: bytes) -> tuple[Target, Response]:
-        """The head of the first answer worth passing on, from a target whose `in_flight` counts it.
-
-        A refused connection costs the client nothing; a replica that broke with the request in its hands is replaced at
-        most BREAKS_MOST times, for a request may be what kills them. When all were tried, a pause and another round: a
-        controller that replaces a replica needs a moment to say so.
-        """
-        line = b"POST %b%b HTTP/1.1\r\n" % (path, exchange.query)
-        head = b"%bcontent-length: %d\r\n\r\n" % (exchange.headers, len(body))
-        now = asyncio.get_running_loop().time
-        tried: list[Target] = []
-        breaks = rounds = 0
-        failure: EndpointError = EndpointRefused(f"no replica of {model!r} answered")
-        while True:
-            route = self._routes.serving(model)
-            self._turn += 1
-            target = pick(route.targets, now(), self._turn, tried)
-            if target is None:
-                rounds += 1
-                if rounds >= ROUNDS_MOST:
-                    raise failure
-                await asyncio.sleep(ROUND_PAUSE_S * rounds)
-                tried.clear()
-                continue
-            try:
-                response = await self._send(target, line + target.head + head, body, exchange)
-            except EndpointRefused as error:
-                failure = error
-                breaks += isinstance(error, EndpointBroke)
-                if breaks >= BREAKS_MOST:
-                    raise
-            else:
-                if response.status not in TRY_ANOTHER or not _others(route, target, tried):
-                    return target, response
-                target.in_flight -= 1
-                response.close()
-            if exchange.left:
-                raise ClientLeft
-            self._counts.retries += 1
-            tried.append(target)
-
-    async def _send(self, target: Target, head: bytes, body: bytes, exchange: Exchange) -> Response:
-        target.in_flight += 1
-        target.breaker.begin()
-        try:
-            response = await target.upstream.request(head, body, exchange)
-        except BaseException as error:
-            target.in_flight -= 1
-            if isinstance(error, EndpointRefused):
-                target.breaker.failed(asyncio.get_running_loop().time())
-            else:
-                target.breaker.gave_no_verdict()
-            raise
-        target.breaker.succeeded()
-        return response
-
     async def _pass_back(self, exchange: Exchange, target: Target, response: Response, send: Send) -> int:
         status = response.status
         if status == 401:
@@ -243,10 +184,6 @@ class Relay:
                 await send({"type": "http.response.body", "body": event, "more_body": False})
             # Without events it stays unfinished, and uvicorn closes the connection: the client sees it is not whole.
             return 502
-
-
-def _others(route: Route, target: Target, tried: list[Target]) -> bool:
-    return any(other is not target and other not in tried for other in route.targets)
 
 
 async def refuse(send: Send, refused: Refusal, request_id: bytes, more: tuple[tuple[bytes, bytes], ...] = ()) -> None:
