@@ -34,7 +34,7 @@ _DATE = re.compile(r"0?\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d{2})")
 
 
 def mask(text: str) -> str:
-    """The text with each personal number replaced by what it was: `[e-mail]`, `[IBAN]`, `[phone]`, `[matriculation]`."""
+    """The text with each personal number replaced by what it was: `[e-mail]`, `[IBAN]` …."""
     text = _EMAIL.sub("[e-mail]", text)
     text = _IBAN.sub(_iban, text)
     text = _MATRICULATION.sub(r"\1[matriculation]", text)
@@ -44,7 +44,7 @@ def mask(text: str) -> str:
 
 
 def _iban(found: re.Match[str]) -> str:
-    """Anything of the form counts when it has an IBAN's length, right check digits or not: typing errors are personal."""
+    """Whatever has an IBAN's form and length, right check digits or not: one with a typing error is personal too."""
     compact = re.sub(r"[^A-Za-z0-9]", "", found[0])
     digits = sum(character.isdigit() for character in compact)
     return "[IBAN]" if 15 <= len(compact) <= 34 and digits >= 10 else found[0]
