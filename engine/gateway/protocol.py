@@ -50,6 +50,11 @@ class Refused(errors.EngineError):
         self.refusal = refusal
         super().__init__(refusal.message)
 
+    @property
+    def status(self) -> int:
+        """The HTTP status, where workflows look for it."""
+        return self.refusal.status
+
 
 # First match wins, so a class stands before its parents.
 KINDS: tuple[tuple[type[Exception], int, str, str], ...] = (
