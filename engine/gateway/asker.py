@@ -3,19 +3,21 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
-from engine.errors import EndpointError, EngineError, Overloaded
+from engine.errors import EndpointError, EngineError
 from engine.fleet.deployments import Deployment
 from engine.gateway.admission import Admission, Klass
 from engine.gateway.connection import Response
 from engine.gateway.forwarding import Forwarder
 from engine.gateway.keys import Key
+from engine.gateway.limits import KeyLimits, require_model
 from engine.gateway.protocol import Refusal, Refused, refusal
-from engine.gateway.routes import Routes
+from engine.gateway.routes import Route, Routes
 
 CHAT = "/v1/chat/completions"
 # A word of most languages is fewer tokens than this many bytes; without a /tokenize the estimate errs high.
@@ -72,11 +74,12 @@ class Asker:
         forwarder: Forwarder,
         admission: Admission,
         limit: Callable[[str], int],
+        limits: KeyLimits,
         ledger: Ledger = unrecorded,
     ) -> None:
         """`limit` tells how many requests a deployment can work on now, by its name."""
         self._routes, self._forwarder, self._admission = routes, forwarder, admission
-        self._limit, self._ledger = limit, ledger
+        self._limit, self._limits, self._ledger = limit, limits, ledger
 
     def completer(self, use: Use) -> Complete:
         """A `complete` for workflows."""
@@ -101,10 +104,10 @@ class Asker:
             try:
                 return await self._once(model, body, use)
             except EngineError as error:
-                pause_s = _pause_s(error)
-                if pause_s is None or loop.time() + pause_s > until:
+                wait_s = refusal(error).retry_after_s
+                if wait_s is None or loop.time() + wait_s > until:
                     raise
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(min(wait_s, LONGEST_PAUSE_S))
 
     async def count(self, model: str, text: str) -> int:
         """Tokens of a text as the model's replica counts them; where it cannot, an estimate that errs high."""
@@ -128,9 +131,23 @@ class Asker:
         except EngineError:
             return 1
 
+    async def ready(self, model: str, key: Key) -> None:
+        """Raises EngineError where a model is unknown, not open to the key, or has no replica that serves."""
+        if not self._routes.ready:
+            await self._routes.wait()
+        route = self._routes.find(model)
+        require_model(key, route.name, *_catalogue_id(route))
+        self._routes.serving(model)
+
+    async def started(self) -> None:
+        """Once the controller has told what there is."""
+        while True:
+            with suppress(Refused):
+                return await self._routes.wait()
+
     def name(self, model: str) -> str:
-        """The deployment that a model's name leads to; raises when there is none, or none of its replicas serves."""
-        return self._routes.serving(model).name
+        """The deployment that a model's name leads to."""
+        return self._routes.find(model).name
 
     def is_peak(self, model: str) -> bool:
         return self._admission.is_peak(self._routes.find(model).name)
@@ -141,9 +158,12 @@ class Asker:
         return context(deployment)
 
     async def _once(self, model: str, body: dict[str, Any], use: Use) -> dict[str, Any]:
-        name = self._routes.serving(model).name
+        route = self._routes.serving(model)
+        name = route.name
+        require_model(use.key, name, *_catalogue_id(route))
         encoded = encode({**body, "model": name})
         loop = asyncio.get_running_loop()
+        self._limits.enter(use.key)
         begun = loop.time()
         status, usage = 499, None
         try:
@@ -156,6 +176,7 @@ class Asker:
             status = refusal(error).status
             raise
         finally:
+            self._limits.leave(use.key)
             self._ledger(use.key, name, status, usage if isinstance(usage, dict) else None, loop.time() - begun)
 
     async def _exchange(self, model: str, path: str, body: bytes) -> tuple[int, bytes]:
@@ -202,12 +223,9 @@ def context(deployment: Deployment) -> int:
     return deployment.model.context or 0 if deployment.model else 0
 
 
-def _pause_s(error: EngineError) -> float | None:
-    """How long to wait before asking again, or None for what waiting does not mend."""
-    told = refusal(error)
-    if isinstance(error, Overloaded) or told.status in (429, 503):
-        return min(float(told.retry_after_s), LONGEST_PAUSE_S) if told.retry_after_s is not None else None
-    return None
+def _catalogue_id(route: Route) -> tuple[str, ...]:
+    model = route.status.deployment.model
+    return (model.id,) if model else ()
 
 
 def _decoded(status: int, answer: bytes, name: str) -> dict[str, Any]:

@@ -1,20 +1,17 @@
 """What is kept of workflows and of what people say: verdicts of tribunals, feedback on answers."""
 
 import json
-import logging
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from engine.errors import EngineError
+from engine.gateway.database import connect, told
 from engine.gateway.masking import mask
 
-log = logging.getLogger("engine.journal")
 metadata = sa.MetaData()
 
 
@@ -42,10 +39,10 @@ class Journal:
 
     def __init__(self, url: str, keep_days: int = 365) -> None:
         self._keep_days = keep_days
-        self._url = sa.make_url(url).render_as_string(hide_password=True)
+        self._url = url
         self._day = ""
         with self._told():
-            self._engine = _connect(url)
+            self._engine = connect(url, metadata)
 
     def add_verdict(self, key_id: str, record: Mapping[str, Any]) -> str:
         """Writes a tribunal's outcome down; returns its id. `record` has `accepted` and `bypassed`, and no prompts."""
@@ -94,12 +91,8 @@ class Journal:
             for row in connection.execute(wanted):
                 yield {"id": row.id, "at": row.at, "key_id": row.key_id, **json.loads(row.record)}
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.SQLAlchemyError as error:
-            raise EngineError(f"the database {self._url} failed: {str(error).splitlines()[0]}") from error
+    def _told(self) -> AbstractContextManager[None]:
+        return told("journal", self._url)
 
 
 def _masked(value: Any) -> Any:
@@ -110,23 +103,6 @@ def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _masked(one) for name, one in value.items()}
     return value
-
-
-def _connect(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-        Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(parsed)
-    if parsed.get_backend_name() == "sqlite":
-        sa.event.listen(engine, "connect", _wait_for_writers)
-    metadata.create_all(engine)
-    return engine
-
-
-def _wait_for_writers(connection: Any, _: Any) -> None:
-    connection.execute("PRAGMA busy_timeout=5000")
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _text(moment: datetime) -> str:
