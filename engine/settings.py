@@ -16,7 +16,7 @@ class Settings:
     """Where the engine keeps things and where it listens.
 
     `home` lies on a file system that the nodes see; `local` on a local disk (databases do not survive NFS).
-    `host` is the address that NGINX and the gateway bind.
+    `host` is the address that NGINX and the gateway bind. Results of batches are kept for `keep_days`.
     """
 
     home: Path
@@ -29,6 +29,7 @@ class Settings:
     site_file: Path | None = None
     models_file: Path | None = None
     templates: Path = ROOT / "templates"
+    keep_days: int = 30
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -48,6 +49,7 @@ class Settings:
             database_url=environ.get("ENGINE_DATABASE_URL") or f"sqlite:///{local / 'engine.db'}",
             site_file=_file(environ, "ENGINE_SITE", Path("site.toml")),
             models_file=_file(environ, "ENGINE_MODELS", None),
+            keep_days=_days(environ, "ENGINE_KEEP_DAYS", 30),
         )
 
     def environ(self) -> dict[str, str]:
@@ -62,6 +64,7 @@ class Settings:
             "ENGINE_DATABASE_URL": self.database_url,
             "ENGINE_SITE": self.site_file or "",
             "ENGINE_MODELS": self.models_file or "",
+            "ENGINE_KEEP_DAYS": self.keep_days,
         }
         return {name: str(value) for name, value in values.items()}
 
@@ -70,6 +73,13 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     text = environ.get(name) or str(default)
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise ConfigurationError(f"{name} is {text!r}; it must be a port, 1 to 65535")
+    return int(text)
+
+
+def _days(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdecimal() or not 0 < int(text) < 10_000:
+        raise ConfigurationError(f"{name} is {text!r}; it must be a number of days, 1 to 9999")
     return int(text)
 
 
