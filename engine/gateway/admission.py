@@ -42,10 +42,12 @@ class Ticket:
 class Waiter:
     """One request in the queue."""
 
-    __slots__ = ("deadline", "future", "key_id", "klass", "since")
+    __slots__ = ("deadline", "future", "gate", "key_id", "klass", "since")
 
-    def __init__(self, future: "asyncio.Future[Ticket]", key_id: str, klass: int, since: float, wait_s: float) -> None:
-        self.future, self.key_id, self.klass = future, key_id, klass
+    def __init__(
+        self, gate: "Gate", future: "asyncio.Future[Ticket]", key_id: str, klass: int, since: float, wait_s: float
+    ) -> None:
+        self.gate, self.future, self.key_id, self.klass = gate, future, key_id, klass
         self.since, self.deadline = since, since + wait_s
 
 
@@ -153,24 +155,31 @@ class Admission:
         return Ticket(gate, self._now())
 
     async def wait(self, name: str, key_id: str, klass: int, wait_s: float | None = None) -> Ticket:
-        """A ticket when this request's turn comes, after `enter` gave none.
+        """A ticket when this request's turn comes, after `enter` gave none: `line_up`, then `turn`."""
+        return await self.turn(self.line_up(name, key_id, klass, wait_s))
 
-        Raises Overloaded when the queue is full or `wait_s` have passed, with the seconds after which to come again;
-        whatever the limit raises when there is nothing to wait for any more. A caller that is cancelled is out of the
-        queue at once.
-        """
+    def line_up(self, name: str, key_id: str, klass: int, wait_s: float | None = None) -> Waiter:
+        """A place in the queue, which needs `turn`; raises Overloaded when the queue is full."""
         gate = self._gates[name]
         self._make_room(gate, key_id, klass)
         future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
-        waiter = Waiter(future, key_id, klass, self._now(), self.wait_s if wait_s is None else wait_s)
+        waiter = Waiter(gate, future, key_id, klass, self._now(), self.wait_s if wait_s is None else wait_s)
         gate.lanes[klass].add(waiter)
         gate.queued += 1
         self._admit(gate)
         self._start_timer()
+        return waiter
+
+    async def turn(self, waiter: Waiter) -> Ticket:
+        """Waits for a ticket. A caller that is cancelled, or whose `waiter.future` is, is out of the queue at once.
+
+        Raises Overloaded when the deadline has passed or a request that goes before took the place, with the seconds
+        after which to come again; whatever the limit raises when there is nothing to wait for any more.
+        """
         try:
-            return await future
+            return await waiter.future
         except asyncio.CancelledError:
-            self._forget(gate, waiter)
+            self._forget(waiter.gate, waiter)
             raise
 
     def leave(self, ticket: Ticket) -> None:

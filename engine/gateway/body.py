@@ -18,18 +18,37 @@ class Fields(msgspec.Struct):
     """The only fields of a body that the gateway looks at; the others are skipped, not understood."""
 
     model: str
+    stream: Any = False
+    stream_options: Any = msgspec.UNSET
+
+
+class _Unnamed(Fields):
+    """Of a body to a deployment's own address, which need not name the model."""
+
+    model: str = ""
 
 
 _decode = msgspec.json.Decoder(Fields).decode
+_decode_unnamed = msgspec.json.Decoder(_Unnamed).decode
 
 
 class ClientLeft(EngineError):
     pass
 
 
-def model_of(body: bytes) -> str:
+def fields_of(body: bytes, named: str | None = None) -> Fields:
+    """What a body says of itself. Raises Refused for what is no object with a `model`; with `named`, the deployment by
+    whose address it came, nothing is refused.
+    """
+    if named is not None:
+        try:
+            fields: Fields = _decode_unnamed(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            fields = Fields("")
+        fields.model = named
+        return fields
     try:
-        return _decode(body).model
+        return _decode(body)
     except msgspec.ValidationError as error:
         message = f"the body must be an object with `model`, the name of a model: {error}"
         raise Refused(Refusal(422, message, code="invalid_value", param="model")) from error

@@ -12,6 +12,8 @@ from engine.errors import ConfigurationError, EngineError
 
 CONNECT_TIMEOUT_S = 5
 BACKENDS = ("sqlite", "postgresql")
+# The tables of what was used and when, which one hand writes together.
+records = sa.MetaData()
 
 
 def connect(url: str, metadata: sa.MetaData) -> sa.Engine:

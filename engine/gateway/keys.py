@@ -88,7 +88,7 @@ class Keys:
         `strangers_most` bounds how many wrong secrets are remembered so as not to be looked up twice.
         """
         self._strangers_most = strangers_most
-        self._url = url
+        self.url = url
         with self._told():
             self._engine = connect(url, metadata)
         self._lock = threading.Lock()
@@ -196,7 +196,7 @@ class Keys:
         return None
 
     def _told(self) -> AbstractContextManager[None]:
-        return told("key", self._url)
+        return told("key", self.url)
 
     async def _refresh_for_ever(self) -> None:
         while True:
