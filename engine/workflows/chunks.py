@@ -76,7 +76,9 @@ def sentences(text: str) -> list[str]:
 
 def sentence_end(text: str, start: int, least: int, most: int) -> int | None:
     """Where the sentence ends that reaches over `least`, if it does so at or before `most`."""
-    places = [place for place, _ in boundaries(text, start, min(most + 1, len(text))) if least <= place <= most]
+    # An end at `least` itself is seen from a little before it.
+    begin = max(start, least - 100)
+    places = [place for place, _ in boundaries(text, begin, min(most + 1, len(text))) if least <= place <= most]
     return min(places) if places else len(text) if len(text) <= most else None
 
 

@@ -27,10 +27,10 @@ RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "finding", "st
 YES = frozenset({"true", "yes", "ja", "wahr", "1", "violated", "verletzt"})
 NO = frozenset({"false", "no", "nein", "falsch", "0", "not violated", "nicht verletzt", "none"})
 THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)|\A.*</think>", re.DOTALL | re.IGNORECASE)
-FIELD = re.compile(r"""["']?\b(?:violated|violation|verletzt)\b["']?\s*[:=]\s*["'*]*([A-Za-z]+)""", re.IGNORECASE)
+FIELD = re.compile(r"""\b(?:violated|violation|verletzt)\b[\s"'*]*[:=][\s"'*]*([a-z]+)""", re.IGNORECASE)
 REASON = re.compile(r"""["']?\b(?:reason|grund)\b["']?\s*[:=]\s*["']?([^"\n}]+)""", re.IGNORECASE)
 OPENING = re.compile(
-    r"""[\W_]*(yes|no|ja|nein|not violated|nicht verletzt|violated|verletzt)\b(?!\s*(?:or|oder|/)\s*(?:no|nein)\b)""",
+    r"[\s*_#>-]*(yes|no|ja|nein|not violated|nicht verletzt|violated|verletzt)\b(?!\s*(?:or|oder|/)\s*(?:no|nein)\b)",
     re.IGNORECASE,
 )
 

@@ -44,8 +44,17 @@ class Task:
             value = getattr(self, name)
             if value is not None and value < 16:
                 raise ConfigurationError(f"{name} is {value}; it must be at least 16")
+        if self.max_tokens is not None and (type(self.max_tokens) is not int or self.max_tokens < 1):
+            raise ConfigurationError(f"max_tokens is {self.max_tokens!r}; it must be a number from 1")
         if self.overlap_tokens < 0:
             raise ConfigurationError(f"overlap_tokens is {self.overlap_tokens}; it must be 0 or more")
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Of the answer, as asked for."""
+        given = self.parameters.get("max_tokens")
+        found: int | None = given if given is not None else self.parameters.get("max_completion_tokens")
+        return found
 
 
 @dataclass(frozen=True)
@@ -138,8 +147,7 @@ def share(task: Task, context: int, overhead: int) -> Room:
     ConfigurationError where too little is left.
     """
     eighth = context // 8
-    asked = task.parameters.get("max_tokens") or task.parameters.get("max_completion_tokens") or context
-    answer, judge = min(int(asked), eighth if task.laws else 2 * eighth), min(512, eighth)
+    answer, judge = min(task.max_tokens or context, eighth if task.laws else 2 * eighth), min(512, eighth)
     notes = context - overhead - eighth
     whole = context - overhead - answer
     if task.laws:

@@ -81,7 +81,8 @@ def _cuts_a_sentence(text: str, chunk: Chunk) -> bool:
 
 async def _whole_sentence(text: str, chunk: Chunk, count: Count, limit: int) -> Chunk:
     """The chunk with the sentence that it cuts, where this fits alone."""
-    end = chunks.sentence_end(text, chunk.start, chunk.end, chunk.start + int(limit * LARGEST))
+    left = max(0, limit - chunk.own_tokens) + 1
+    end = chunks.sentence_end(text, chunk.start, chunk.end, chunk.end + int(left * LARGEST))
     if end is None:
         return chunk
     whole = await _counted(text, chunk.start, end, chunk.start, count)
