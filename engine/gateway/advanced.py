@@ -1,6 +1,7 @@
 """Workflows, batches, verdicts and feedback put together: their routes, and what runs in the background for them."""
 
 import asyncio
+from collections.abc import Callable
 
 from fastapi import FastAPI
 
@@ -17,11 +18,21 @@ from engine.settings import Settings
 class Advanced:
     """What the gateway offers beyond passing a request on."""
 
-    def __init__(self, asker: Asker, keys: Keys, settings: Settings, fixed: tuple[Key, ...] = ()) -> None:
-        """`fixed` are keys that stand in no database and may own batches, too."""
+    def __init__(
+        self,
+        asker: Asker,
+        keys: Keys,
+        settings: Settings,
+        bypassed: Callable[[str, str], None],
+        fixed: tuple[Key, ...] = (),
+    ) -> None:
+        """`bypassed` is told the key and the model of a workflow that fell back to the plain model.
+
+        `fixed` are keys that stand in no database and may own batches, too.
+        """
         self._keys, self._fixed = keys, {key.id: key for key in fixed}
         self._journal = Journal(settings.database_url)
-        self.workflows = workflows.Workflows(asker, self._journal, settings.templates / "laws")
+        self.workflows = workflows.Workflows(asker, self._journal, settings.templates / "laws", bypassed)
         self.tribunal_model = TribunalModel(self.workflows)
         self._store = BatchStore(settings.local / "batches", settings.keep_days)
         self._runner = BatchRunner(self._store, asker, self._key)

@@ -18,11 +18,13 @@ from engine.fleet.status import reason, stage
 from engine.gateway import admin, docs, metrics, relay, usage_routes
 from engine.gateway.access import any_key
 from engine.gateway.admission import Admission
-from engine.gateway.body import Receive
+from engine.gateway.advanced import Advanced
+from engine.gateway.asker import Asker
+from engine.gateway.body import LONGEST_BODY, Receive, limited
 from engine.gateway.forwarding import Forwarder
 from engine.gateway.keys import Key, Keys
 from engine.gateway.limits import KeyLimits, require_model
-from engine.gateway.protocol import add_handlers, http_refusal
+from engine.gateway.protocol import ERRORS, add_handlers, http_refusal
 from engine.gateway.recording import Recorder
 from engine.gateway.relay import Relay, Scope, Send, refuse
 from engine.gateway.requestlog import RequestLog
@@ -34,10 +36,12 @@ CALLER = Depends(any_key)
 # How often capacity cards are looked at; peak ends at this share of where it begins.
 CARDS_S = 5.0
 CALM = 0.75
+# Bodies that may be longer than others.
+LONGEST = {"/v1/files": 512 * 2**20, "/v1/bulk": 256 * 2**20, "/v1/longprompt": 128 * 2**20}
 OPERATOR = Key(id="operator", name="operator", role="admin")
 DESCRIPTION = (
-    "One OpenAI-compatible address for the models of this cluster. Every route under /v1 needs a key, every route "
-    "under /api one of role admin. Errors have OpenAI's shape."
+    "One OpenAI-compatible address for the models of this cluster. Every route under /v1 needs a key, and so "
+    "does feedback; every other route under /api needs one of role admin. Errors have OpenAI's shape."
 )
 
 
@@ -62,6 +66,9 @@ class Gateway:
         self.limits = KeyLimits(self.recorder.tokens_today)
         self.forwarder = Forwarder(self.routes, self.counts)
         self.relay = Relay(self.routes, keys, self.counts, self.forwarder, self.admission, self.limits, self.recorder)
+        asker = Asker(self.routes, self.forwarder, self.admission, self.routes.limit, self.limits, self.recorder.ledger)
+        self.advanced = Advanced(asker, keys, settings, self.recorder.bypassed, (OPERATOR,))
+        self.relay.tribunal = self.advanced.tribunal_model
         self.api = _api(self, control, keys, f"http://{settings.host}:{settings.address_port}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,6 +79,8 @@ class Gateway:
                 await refuse(send, http_refusal(405, scope["method"], scope["path"], ""), b"", ((b"allow", b"POST"),))
         elif scope["type"] == "http" and scope["path"].startswith("/deployments/"):
             await self._deployment(scope, receive, send)
+        elif scope["type"] == "http":
+            await self.api(scope, limited(receive, LONGEST.get(scope["path"], LONGEST_BODY)), send)
         else:
             await self.api(scope, receive, send)
 
@@ -97,20 +106,24 @@ def _api(gateway: Gateway, control: admin.Control, keys: Keys, url: str) -> Fast
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         keys.start()
         gateway.recorder.start()
+        gateway.advanced.start()
         reading = asyncio.create_task(_read_cards(gateway.cards))
         _settle_garbage()
         yield
         reading.cancel()
+        await gateway.advanced.stop()
         routes.close()
         await gateway.recorder.stop()
         await keys.stop()
 
-    api = FastAPI(title="Scalable engine", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    told: dict[str, Any] = {"title": "Scalable engine", "description": DESCRIPTION, "responses": ERRORS}
+    api = FastAPI(**told, lifespan=lifespan, docs_url=None, redoc_url=None)
     api.state.keys = keys
     add_handlers(api)
     _models(api, control, gateway)
     _about(api, control, gateway, url)
     api.include_router(admin.router(control, keys, routes, url))
+    gateway.advanced.include(api)
     api.include_router(usage_routes.router(gateway.recorder, keys))
     _describe_inference(api)
     return api

@@ -17,7 +17,7 @@ from engine.gateway.forwarding import Forwarder
 from engine.gateway.keys import Key
 from engine.gateway.limits import KeyLimits, require_model
 from engine.gateway.protocol import Refusal, Refused, refusal
-from engine.gateway.routes import Route, Routes
+from engine.gateway.routes import Routes
 
 CHAT = "/v1/chat/completions"
 # A word of most languages is fewer tokens than this many bytes; without a /tokenize the estimate errs high.
@@ -136,7 +136,7 @@ class Asker:
         if not self._routes.ready:
             await self._routes.wait()
         route = self._routes.find(model)
-        require_model(key, route.name, *_catalogue_id(route))
+        require_model(key, *route.names)
         self._routes.serving(model)
 
     async def started(self) -> None:
@@ -160,7 +160,7 @@ class Asker:
     async def _once(self, model: str, body: dict[str, Any], use: Use) -> dict[str, Any]:
         route = self._routes.serving(model)
         name = route.name
-        require_model(use.key, name, *_catalogue_id(route))
+        require_model(use.key, *route.names)
         encoded = encode({**body, "model": name})
         loop = asyncio.get_running_loop()
         self._limits.enter(use.key)
@@ -221,11 +221,6 @@ def context(deployment: Deployment) -> int:
         slots = plain.get("parallel", "4")
         return int(plain["ctx_size"]) // max(1, int(slots) if slots.isdecimal() else 1)
     return deployment.model.context or 0 if deployment.model else 0
-
-
-def _catalogue_id(route: Route) -> tuple[str, ...]:
-    model = route.status.deployment.model
-    return (model.id,) if model else ()
 
 
 def _decoded(status: int, answer: bytes, name: str) -> dict[str, Any]:

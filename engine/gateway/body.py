@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import msgspec
+from starlette.exceptions import HTTPException
 
 from engine.errors import EngineError
 from engine.gateway.protocol import Refusal, Refused
@@ -96,3 +97,18 @@ async def discard(receive: Receive, length: int) -> None:
         size += len(message.get("body", b""))
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             return
+
+
+def limited(receive: Receive, most: int) -> Receive:
+    """A `receive` for the control routes that raises HTTPException (413) once a body is longer than `most`."""
+    size = 0
+
+    async def receiving() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > most:
+            raise HTTPException(413, f"the body has more than {most // 2**20} MB, the most that is taken here")
+        return message
+
+    return receiving

@@ -30,6 +30,9 @@ Send = Callable[[Message], Awaitable[None]]
 log = logging.getLogger("engine.relay")
 
 PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
+CHAT = "/v1/chat/completions"
+# Names of models that mean a workflow.
+TRIBUNAL = ("tribunal/", "tribunal:")
 # In the scope of a request that came by a deployment's own address: its name.
 DEPLOYMENT = "engine.deployment"
 CLIENT_LEFT = 499
@@ -46,8 +49,8 @@ class Exchange:
     """One request on its way; once it takes long, it listens for its client's leaving and then ends it upstream."""
 
     __slots__ = (
-        "begun", "error", "experiment", "headers", "key", "label", "left", "name", "prompt", "query", "queued_s",
-        "receive", "request_id", "response", "started", "streamed", "ttft_s", "usage", "wait_s", "waiter", "watch",
+        "apart", "begun", "error", "experiment", "headers", "key", "label", "left", "name", "prompt", "query",
+        "queued_s", "receive", "request_id", "response", "started", "streamed", "ttft_s", "usage", "wait_s", "waiter", "watch",
     )  # fmt: skip
 
     def __init__(self, receive: Receive, begun: float) -> None:
@@ -56,6 +59,8 @@ class Exchange:
         self.error = ""
         self.headers = self.request_id = self.query = self.label = self.prompt = b""
         self.left = self.started = self.streamed = self.experiment = False
+        # Made of requests that are recorded each for itself.
+        self.apart = False
         self.key: Key | None = None
         self.usage: Usage | None = None
         self.ttft_s: float | None = None
@@ -90,6 +95,9 @@ class Exchange:
             self.watch.cancel()
 
 
+Tribunal = Callable[[Exchange, str, bytes, Key, Send], Awaitable[int]]
+
+
 class Relay:
     """ASGI application of the inference routes."""
 
@@ -105,6 +113,7 @@ class Relay:
     ) -> None:
         self._routes, self._keys, self._counts, self._forwarder = routes, keys, counts, forwarder
         self._admission, self._limits, self._recorder = admission, limits, recorder
+        self.tribunal: Tribunal | None = None
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6)
 
@@ -152,6 +161,8 @@ class Relay:
         fields = fields_of(body, named)
         if not self._routes.ready:
             await self._routes.wait()
+        if fields.model.startswith(TRIBUNAL) and self.tribunal is not None and scope["path"] == CHAT and named is None:
+            return await self.tribunal(exchange, fields.model, body, key, send)
         route = self._routes.find(fields.model)
         exchange.name = route.name
         if key.limits is not NO_LIMITS:
@@ -204,26 +215,27 @@ class Relay:
         key, usage = exchange.key, exchange.usage
         prompt, completion = (usage.prompt, usage.completion) if usage else (0, 0)
         recorder = self._recorder
-        if key is not None:
+        if key is not None and not exchange.apart:
             recorder.record(key.id, exchange.name, status, latency_s, exchange.ttft_s, prompt, completion)
         if recorder.logs:
+            body = exchange.prompt.decode(errors="replace") if recorder.logs_prompts else ""
             recorder.line(
                 Line(
-                    at=time.time(),
-                    id=exchange.request_id,
-                    key=key.id if key else "",
-                    model=exchange.name,
-                    path=path,
-                    status=status,
-                    latency_s=latency_s,
-                    ttft_s=exchange.ttft_s,
-                    queued_s=exchange.queued_s,
-                    prompt_tokens=prompt,
-                    completion_tokens=completion,
-                    stream=exchange.streamed,
-                    replica=exchange.label,
-                    error=exchange.error,
-                    prompt=exchange.prompt if recorder.logs_prompts else b"",
+                    time.time(),
+                    exchange.request_id.decode(),
+                    key.id if key else "",
+                    exchange.name,
+                    path,
+                    status,
+                    latency_s,
+                    exchange.ttft_s,
+                    exchange.queued_s,
+                    prompt,
+                    completion,
+                    exchange.streamed,
+                    exchange.label.decode(),
+                    exchange.error,
+                    body,
                 )
             )
 

@@ -4,10 +4,10 @@ import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Send
 
 from engine.gateway.keys import Key
 from engine.gateway.leaving import Events, unless_left
@@ -16,7 +16,6 @@ from engine.gateway.workflows import DEFAULT_LAWS, Workflows, bypass_header, jso
 from engine.workflows.laws import choose
 from engine.workflows.tribunal import Case, Step, Verdict
 
-PREFIXES = ("tribunal/", "tribunal:")
 NOT_PARAMETERS = frozenset({"model", "messages", "stream", "stream_options", "n", "max_rounds"})
 
 
@@ -42,14 +41,29 @@ def parse(model: str) -> tuple[str, str]:
     return laws, name
 
 
+class Exchange(Protocol):
+    """The request as the hot path knows it."""
+
+    name: str
+    request_id: bytes
+    receive: Receive
+    started: bool
+    apart: bool
+
+
 class TribunalModel:
     """Answers chat completions, streamed or not, by the tribunal."""
 
     def __init__(self, workflows: Workflows) -> None:
         self._workflows = workflows
 
-    async def __call__(self, model: str, body: bytes, key: Key, request_id: bytes, receive: Receive, send: Send) -> int:
+    async def __call__(self, exchange: Exchange, model: str, body: bytes, key: Key, send: Send) -> int:
         """Sends the whole answer; returns its status. Raises EngineError as long as nothing was sent."""
+
+        async def started(message: Message) -> None:
+            exchange.started = True
+            await send(message)
+
         laws, asked = parse(model)
         try:
             chat = _Chat.model_validate_json(body)
@@ -59,19 +73,20 @@ class TribunalModel:
             raise Refused(Refusal(422, f"{param}: {first['msg']}", code="invalid_value", param=param)) from error
         asker = self._workflows.asker
         await asker.ready(asked, key)
+        exchange.name, exchange.apart = asker.name(asked), True
         parameters = {name: given for name, given in (chat.model_extra or {}).items() if name not in NOT_PARAMETERS}
         found = choose(laws, await self._workflows.laws())
         case = Case(asked, chat.messages, found, chat.max_rounds, parameters=parameters)
         peak = asker.is_peak(asked)
         steps = self._workflows.tribunal(case, key, peak)
-        headers = {**bypass_header(peak), "x-request-id": request_id.decode()}
+        headers = {**bypass_header(peak), "x-request-id": exchange.request_id.decode()}
         scope = {"type": "http"}
         if chat.stream:
             usage = chat.stream_options is not None and chat.stream_options.include_usage
-            await Events(chunks(model, steps, usage), headers)(scope, receive, send)
+            await Events(chunks(model, steps, usage), headers)(scope, exchange.receive, started)
             return 200
-        verdict = await unless_left(receive, last_step(steps))
-        await json_response(completion(model, verdict), headers)(scope, receive, send)
+        verdict = await unless_left(exchange.receive, last_step(steps))
+        await json_response(completion(model, verdict), headers)(scope, exchange.receive, started)
         return 200
 
 

@@ -75,11 +75,10 @@ class TribunalWanted(Wanted):
 class Workflows:
     """Runs workflows for a key; the routes, the `tribunal/…` model names and batches all come here."""
 
-    def __init__(self, asker: Asker, journal: Journal, laws: Path) -> None:
+    def __init__(self, asker: Asker, journal: Journal, laws: Path, bypassed: Callable[[str, str], None]) -> None:
         """`laws` is the folder of the sets, read anew at each use, for operators edit it."""
         self.asker, self._journal, self._laws = asker, journal, laws
-        self.bypassed: Callable[[str], None] = lambda name: None
-        self.judged: Callable[[str, Verdict], None] = lambda name, verdict: None
+        self.bypassed = bypassed
 
     async def laws(self) -> dict[str, LawSet]:
         return await asyncio.to_thread(load_laws, self._laws)
@@ -98,9 +97,8 @@ class Workflows:
     async def _note(self, case: Case, key: Key, verdict: Verdict, seconds: float) -> None:
         """A verdict that cannot be written down is still the client's."""
         name = self.asker.name(case.model)
-        self.judged(name, verdict)
         if verdict.bypassed:
-            self.bypassed(name)
+            self.bypassed(key.id, name)
         try:
             await asyncio.to_thread(self._journal.add_verdict, key.id, verdict_record(name, verdict, seconds))
         except Exception as error:
