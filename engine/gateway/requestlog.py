@@ -10,13 +10,16 @@ import msgspec
 
 LARGEST = 64 * 1024 * 1024
 KEEP = 8
+# Each write lets the event loop have the interpreter again, so none is long.
+AT_ONCE = 100
+_encoder = msgspec.json.Encoder()
 
 
-class Line(msgspec.Struct):
-    """One request that has ended. `at` is when it ended, seconds since 1970; `prompt` is the body, if it is logged."""
+class Line(msgspec.Struct, omit_defaults=True, gc=False):
+    """One request that has ended, at seconds since 1970 (a time in UTC in the log); `prompt` is the body, if logged."""
 
-    at: float
-    id: bytes
+    at: float | datetime
+    id: str
     key: str
     model: str
     path: str
@@ -27,9 +30,9 @@ class Line(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     stream: bool = False
-    replica: bytes = b""
+    replica: str = ""
     error: str = ""
-    prompt: bytes = b""
+    prompt: str = ""
 
 
 class RequestLog:
@@ -46,10 +49,11 @@ class RequestLog:
         if self.path.exists() and self.path.stat().st_size >= self._largest:
             self._rotate()
         new = not self.path.exists()
-        with self.path.open("ab") as file:
+        with self.path.open("ab", buffering=0) as file:
             if new:
                 self.path.chmod(0o600)
-            file.write(b"".join(map(_encoded, lines)))
+            for begin in range(0, len(lines), AT_ONCE):
+                file.write(_encoded(lines[begin : begin + AT_ONCE]))
 
     def _rotate(self) -> None:
         for number in range(self._keep, 0, -1):
@@ -68,11 +72,8 @@ class RequestLog:
         return self.path.with_name(f"{self.path.name}.{number}.gz")
 
 
-def _encoded(line: Line) -> bytes:
-    """JSON of a line; a time for people, bytes as the text that they are."""
-    row = {
-        name: value for name, value in msgspec.structs.asdict(line).items() if value not in (None, b"", "", 0, False)
-    }
-    row |= {name: value.decode(errors="replace") for name, value in row.items() if isinstance(value, bytes)}
-    row["at"] = datetime.fromtimestamp(line.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return msgspec.json.encode(row) + b"\n"
+def _encoded(lines: Sequence[Line]) -> bytes:
+    for line in lines:
+        if isinstance(line.at, float):
+            line.at = datetime.fromtimestamp(line.at, UTC)
+    return _encoder.encode_lines(lines)
