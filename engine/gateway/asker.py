@@ -124,12 +124,13 @@ class Asker:
                 return counted
         return estimate(text)
 
-    def capacity(self, model: str) -> int:
-        """Requests that a deployment can work on at once now; at least 1, for what is about to serve."""
+    def capacity(self, model: str, key: Key) -> int:
+        """Requests that a deployment can work on at once now for a key; at least 1, for what is about to serve."""
         try:
-            return max(1, self._limit(self._routes.find(model).name))
+            most = max(1, self._limit(self._routes.find(model).name))
         except EngineError:
-            return 1
+            most = 1
+        return min(most, key.limits.parallel or most)
 
     async def ready(self, model: str, key: Key) -> None:
         """Raises EngineError where a model is unknown, not open to the key, or has no replica that serves."""

@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
-from engine.errors import EngineError
+from engine.errors import EngineError, UnknownName
 from engine.gateway.admission import Klass
 from engine.gateway.asker import Asker, Use
 from engine.gateway.batch_store import BatchStore, Results
@@ -20,6 +20,8 @@ from engine.workflows.parallel import as_they_end
 
 log = logging.getLogger("engine.batches")
 LOOK_S = 1.0
+# New batches are told of; this is for those that another process leaves.
+RESCAN_S = 5.0
 FORGET_EVERY_S = 3600.0
 SAVE_EVERY_S = 1.0
 
@@ -69,7 +71,7 @@ class BatchRunner:
             except Exception:
                 log.exception("looking for batches failed")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._new.wait(), LOOK_S)
+                await asyncio.wait_for(self._new.wait(), RESCAN_S)
 
     def _begin(self, batch: Batch) -> None:
         task = asyncio.create_task(self._run(batch.id), name=batch.id)
@@ -77,8 +79,12 @@ class BatchRunner:
         task.add_done_callback(lambda _: self._running.pop(batch.id, None))
 
     async def _run(self, id: str) -> None:
-        batch = await asyncio.to_thread(self._store.batch, id, None)
-        lock = await asyncio.to_thread(self._store.lock, batch)
+        try:
+            batch = await asyncio.to_thread(self._store.batch, id, None)
+            lock = await asyncio.to_thread(self._store.lock, batch)
+        except (UnknownName, OSError) as error:
+            log.warning("batch %s cannot be run: %s", id, error)
+            return
         if lock is None:
             return  # another process runs it still
         try:
@@ -150,7 +156,7 @@ class BatchRunner:
             return await self._line(item, use)
 
         def parallel() -> int:
-            return sum(self._asker.capacity(model) for model in models)
+            return sum(self._asker.capacity(model, key) for model in models)
 
         async with aclosing(as_they_end(todo, one, parallel)) as lines:
             coming: asyncio.Future[Any] = asyncio.ensure_future(anext(lines, None))

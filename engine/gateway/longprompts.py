@@ -15,6 +15,7 @@ from engine.gateway.leaving import Events, unless_left
 from engine.gateway.workflows import (
     CALLER,
     DEFAULT_LAWS,
+    JSON_OR_EVENTS,
     WORKFLOW_PATIENCE_S,
     LawWanted,
     Wanted,
@@ -60,7 +61,7 @@ class LongPromptWanted(Wanted):
 def router(workflows: Workflows) -> APIRouter:
     api = APIRouter(tags=["Workflows"])
 
-    @api.post("/v1/longprompt", summary="A text longer than the model's context, read in parts and put together")
+    @api.post("/v1/longprompt", responses=JSON_OR_EVENTS, summary="A text longer than the model's context")
     async def long(wanted: LongPromptWanted, request: Request, key: Key = CALLER) -> Response:
         await workflows.asker.ready(wanted.model, key)
         peak = workflows.asker.is_peak(wanted.model)
@@ -107,6 +108,6 @@ def _steps(workflows: Workflows, task: Task, key: Key, peak: bool) -> AsyncGener
         asker.completer(Use(key, Klass.WORKFLOW, patience_s=WORKFLOW_PATIENCE_S)),
         count,
         asker.context(model),
-        lambda: asker.capacity(model),
+        lambda: asker.capacity(model, key),
         room(peak, lambda: not asker.is_peak(model)),
     )

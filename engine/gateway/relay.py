@@ -50,7 +50,8 @@ class Exchange:
 
     __slots__ = (
         "apart", "begun", "error", "experiment", "headers", "key", "label", "left", "name", "prompt", "query",
-        "queued_s", "receive", "request_id", "response", "started", "streamed", "ttft_s", "usage", "wait_s", "waiter", "watch",
+        "queued_s", "receive", "request_id", "response", "started", "streamed", "ttft_s", "usage", "wait_s", "waiter",
+        "watch",
     )  # fmt: skip
 
     def __init__(self, receive: Receive, begun: float) -> None:

@@ -31,6 +31,12 @@ DEFAULT_LAWS = "default"
 BULK_PATIENCE_S = 600.0
 WORKFLOW_PATIENCE_S = 60.0
 CALLER = Depends(any_key)
+JSON_OR_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "the whole answer; with `stream` server-sent events as things happen, then `[DONE]`",
+        "content": {"application/json": {}, "text/event-stream": {}},
+    }
+}
 
 
 class Wanted(BaseModel):
@@ -141,7 +147,7 @@ def router(workflows: Workflows) -> APIRouter:
 
 
 def _bulk(api: APIRouter, workflows: Workflows) -> None:
-    @api.post("/v1/bulk", summary="Thousands of completions in one call, answered in order")
+    @api.post("/v1/bulk", responses=JSON_OR_EVENTS, summary="Thousands of completions in one call, in order")
     async def bulk(wanted: BulkWanted, request: Request, key: Key = CALLER) -> Response:
         asker = workflows.asker
         await asker.ready(wanted.model, key)
@@ -150,7 +156,7 @@ def _bulk(api: APIRouter, workflows: Workflows) -> None:
 
         def results() -> AsyncGenerator[bulk_workflow.Result, None]:
             return bulk_workflow.bulk(
-                wanted.requests, shared, complete, lambda: asker.capacity(wanted.model), openai_error
+                wanted.requests, shared, complete, lambda: asker.capacity(wanted.model, key), openai_error
             )
 
         if wanted.stream:
@@ -182,7 +188,7 @@ async def _bulk_events(results: AsyncGenerator[bulk_workflow.Result, None], tota
 
 
 def _tribunal(api: APIRouter, workflows: Workflows) -> None:
-    @api.post("/v1/tribunal", summary="An answer that is judged by laws and revised until it keeps them")
+    @api.post("/v1/tribunal", responses=JSON_OR_EVENTS, summary="An answer judged by laws and revised by them")
     async def judge(wanted: TribunalWanted, request: Request, key: Key = CALLER) -> Response:
         await workflows.asker.ready(wanted.model, key)
         case = wanted.case(await workflows.laws())

@@ -26,7 +26,7 @@ def gateway(tmp_path_factory):
         running.stop()
 
 
-EXAMPLES = 12
+EXAMPLES = 25
 DEADLINE_S = 150.0
 
 
@@ -54,6 +54,9 @@ def fuzz(operation, url: str) -> None:
         case=operation.as_strategy(generation_mode=MODES[0]) | operation.as_strategy(generation_mode=MODES[1])
     )
     def ask(case):
+        body = case.body
+        if isinstance(body, dict) and isinstance(body.get("model"), str) and len(body["model"]) % 2 == 0:
+            body["model"] = "sim"  # so that half of what is well formed gets as far as the model
         case.call_and_validate(base_url=url, headers={"Authorization": "Bearer operator"}, checks=WANTED, timeout=30)
 
     ask()
