@@ -60,13 +60,13 @@ class _Api:
         """Outcomes of tribunals, the latest first; `outcome` is accepted, rejected or bypassed."""
         return self._json("GET", "/api/verdicts", outcome=outcome, model=model, limit=limit)
 
-    def usage(self, **query: Any) -> Any:
-        """Requests and tokens per key, model and day; `query` as /docs tells it."""
-        return self._json("GET", "/api/usage", **query)
+    def usage(self, first: str | None = None, last: str | None = None) -> Any:
+        """Requests and tokens per day, key and model, from one day to another (YYYY-MM-DD, UTC, both included)."""
+        return self._json("GET", "/api/usage", **{"from": first, "to": last})
 
-    def traffic(self, **query: Any) -> Any:
-        """Histograms over time; `query` as /docs tells it."""
-        return self._json("GET", "/api/traffic", **query)
+    def traffic(self, begin: str | None = None, end: str | None = None, **query: Any) -> Any:
+        """Histograms over time (ISO 8601); `step` in seconds, `by` (model, key, both, none), `model`, `key`."""
+        return self._json("GET", "/api/traffic", **{"from": begin, "to": end, **query})
 
     def feedback(self, kind: str, question: str, language: str, **more: Any) -> Any:
         """Says what an answer was like: `kind` is like, dislike or refused; `answer`, `sources`, `reason`."""

@@ -51,8 +51,8 @@ CALLS = {
     "longprompt": (("m", "t", "i"), "POST", "/v1/longprompt", {"model": "m", "text": "t", "instruction": "i"}),
     "laws": ((), "GET", "/v1/laws", None),
     "verdicts": (("rejected",), "GET", "/api/verdicts?outcome=rejected&limit=100", None),
-    "usage": ((), "GET", "/api/usage", None),
-    "traffic": ((), "GET", "/api/traffic", None),
+    "usage": (("2026-11-01",), "GET", "/api/usage?from=2026-11-01", None),
+    "traffic": ((None, "2026-11-01T00:00:00Z"), "GET", "/api/traffic?to=2026-11-01T00%3A00%3A00Z", None),
     "feedback": (
         ("like", "Why?", "en"),
         "POST",

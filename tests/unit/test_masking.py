@@ -40,9 +40,9 @@ def test_an_iban_is_masked(iban: str) -> None:
 @pytest.mark.parametrize(
     "number",
     [
-        "+49 841 9348-0", "+49 (0)841 9348 1234", "0049 841 93480", "0841/9348-1234", "0841 9348 1234", "(0841) 93481234",
+        "+49 841 9348-0", "+49 (0)841 9348 1234", "0049 841 93480", "0841/9348-1234", "0841 9348 1234",
         "0176 12345678", "0176-1234-5678", "+4917612345678", "+1 212 555 0123", "+44 20 7946 0958", "+33 1 23 45 67 89",
-        "0151.23456789",
+        "0151.23456789", "(0841) 93481234",
     ],
 )  # fmt: skip
 def test_a_phone_number_is_masked(number: str) -> None:
@@ -68,7 +68,8 @@ def test_an_announced_number_is_a_phone_number(text: str) -> None:
     "text",
     [
         "Meine Matrikelnummer ist 00123456", "Matrikel-Nr.: 123456", "Matr.-Nr. 12345", "matriculation number 1234567",
-        "My student ID is 12 345 678", "Mat.Nr. 123456", "ich bin 00123456 und komme nicht rein", "Student number: 1234567",
+        "My student ID is 12 345 678", "Mat.Nr. 123456", "Student number: 1234567",
+        "ich bin 00123456 und komme nicht rein",
     ],
 )  # fmt: skip
 def test_a_matriculation_number_is_masked(text: str) -> None:
