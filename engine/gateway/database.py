@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,15 @@ def add(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any
     """Adds the numbers of `rows` to those that stand under the same primary key, or begins with them."""
     if not rows:
         return
-    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+    connection.execute(_adding(table, connection.dialect.name), list(rows))
+
+
+@cache
+def _adding(table: sa.Table, dialect: str) -> Any:
+    insert = (postgresql if dialect == "postgresql" else sqlite).insert(table)
     keys = [column.name for column in table.primary_key]
     sums = {c.name: c + insert.excluded[c.name] for c in table.columns if c.name not in keys}
-    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=sums), list(rows))
+    return insert.on_conflict_do_update(index_elements=keys, set_=sums)
 
 
 def _parsed(url: str) -> sa.URL:

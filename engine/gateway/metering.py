@@ -83,8 +83,7 @@ class Whole:
     def feed(self, data: bytes) -> bytes:
         self._size += len(data)
         if self._size > LONGEST_PARSED:
-            data_kept = b"".join([*self._parts, data])[-TAIL:]
-            self._parts = [data_kept]
+            self._parts = [b"".join([*self._parts, data])[-TAIL:]]
         else:
             self._parts.append(data)
         return data

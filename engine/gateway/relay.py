@@ -5,7 +5,6 @@ import itertools
 import logging
 import re
 import secrets
-import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -173,28 +172,35 @@ class Relay:
         if route.alias:
             body = renamed(body, route.name)
         asking = asking_for_usage(body, fields, scope["path"]) if fields.stream else None
+        line = b"POST %b%b HTTP/1.1\r\n" % (scope["path"].encode(), exchange.query)
+        if key.limits is NO_LIMITS:
+            return await self._ask(exchange, key, route, line, asking or body, asking is not None, send)
         self._limits.enter(key)
         try:
-            if exchange.experiment and key.role == "admin":
-                return await self._ask(exchange, route, scope["path"], asking or body, asking is not None, send)
-            ticket = self._admission.enter(route.name, key.id, Klass.INTERACTIVE, route.limit)
-            ticket = ticket or await self._queue(exchange, route.name, key)
-            try:
-                return await self._ask(exchange, route, scope["path"], asking or body, asking is not None, send)
-            finally:
-                self._admission.leave(ticket)
+            return await self._ask(exchange, key, route, line, asking or body, asking is not None, send)
         finally:
             self._limits.leave(key)
 
-    async def _ask(self, exchange: Exchange, route: Route, path: str, body: bytes, asking: bool, send: Send) -> int:
-        line = b"POST %b%b HTTP/1.1\r\n" % (path.encode(), exchange.query)
-        target, response = await self._forwarder.forward(route.name, line, exchange.headers, body, exchange)
-        exchange.label = target.label
+    async def _ask(
+        self, exchange: Exchange, key: Key, route: Route, line: bytes, body: bytes, asking: bool, send: Send
+    ) -> int:
+        """From the queue to the end of the answer; an admin's experiment goes by the queue."""
+        name = route.name
+        ticket = None
         try:
-            return await self._pass_back(exchange, target, response, asking, send)
+            if not exchange.experiment or key.role != "admin":
+                ticket = self._admission.enter(name, key.id, Klass.INTERACTIVE, route.limit)
+                ticket = ticket or await self._queue(exchange, name, key)
+            target, response = await self._forwarder.forward(name, line, exchange.headers, body, exchange)
+            exchange.label = target.label
+            try:
+                return await self._pass_back(exchange, target, response, asking, send)
+            finally:
+                target.in_flight -= 1
+                response.close()
         finally:
-            target.in_flight -= 1
-            response.close()
+            if ticket is not None:
+                self._admission.leave(ticket)
 
     async def _queue(self, exchange: Exchange, name: str, key: Key) -> Ticket:
         """Waits for a slot, and listens meanwhile for the client's leaving."""
@@ -222,7 +228,7 @@ class Relay:
             body = exchange.prompt.decode(errors="replace") if recorder.logs_prompts else ""
             recorder.line(
                 Line(
-                    time.time(),
+                    recorder.moment(),
                     exchange.request_id.decode(),
                     key.id if key else "",
                     exchange.name,

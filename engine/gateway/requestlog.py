@@ -1,24 +1,19 @@
-"""The request log: one JSON line a request, rotated by size. Written by a thread; without prompts unless asked for."""
+"""The request log: one JSON line a request, rotated by size; without prompts unless asked for."""
 
 import gzip
 import shutil
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 LARGEST = 64 * 1024 * 1024
 KEEP = 8
-# Each write lets the event loop have the interpreter again, so none is long.
-AT_ONCE = 100
-_encoder = msgspec.json.Encoder()
 
 
 class Line(msgspec.Struct, omit_defaults=True, gc=False):
-    """One request that has ended, at seconds since 1970 (a time in UTC in the log); `prompt` is the body, if logged."""
+    """One request that has ended at a time in UTC; `prompt` is the body, where it is logged."""
 
-    at: float | datetime
+    at: str
     id: str
     key: str
     model: str
@@ -35,16 +30,17 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
     prompt: str = ""
 
 
+encoded = msgspec.json.Encoder().encode
+
+
 class RequestLog:
     """Appends to `path`; a file that is full becomes `path.1.gz`, older ones move on, KEEP of them stay. Blocks."""
 
     def __init__(self, path: Path, largest: int = LARGEST, keep: int = KEEP) -> None:
         self.path, self._largest, self._keep = path, largest, keep
 
-    def write(self, lines: Sequence[Line]) -> None:
-        """Raises OSError."""
-        if not lines:
-            return
+    def write(self, lines: bytes) -> None:
+        """Appends whole lines; raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and self.path.stat().st_size >= self._largest:
             self._rotate()
@@ -52,8 +48,7 @@ class RequestLog:
         with self.path.open("ab", buffering=0) as file:
             if new:
                 self.path.chmod(0o600)
-            for begin in range(0, len(lines), AT_ONCE):
-                file.write(_encoded(lines[begin : begin + AT_ONCE]))
+            file.write(lines)
 
     def _rotate(self) -> None:
         for number in range(self._keep, 0, -1):
@@ -70,10 +65,3 @@ class RequestLog:
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}.gz")
-
-
-def _encoded(lines: Sequence[Line]) -> bytes:
-    for line in lines:
-        if isinstance(line.at, float):
-            line.at = datetime.fromtimestamp(line.at, UTC)
-    return _encoder.encode_lines(lines)
