@@ -37,6 +37,46 @@ class _Api:
     def embeddings(self, model: str, texts: list[str], **parameters: Any) -> Any:
         return self._json("POST", "/v1/embeddings", {"model": model, "input": texts, **parameters})
 
+    def bulk(self, model: str, requests: list[dict[str, Any]], **parameters: Any) -> Any:
+        """Many completions in one call; `requests` have `messages` or `prompt`, `parameters` are shared by all.
+
+        `results` of the answer are in order, each with `status` ok or error.
+        """
+        return self._json("POST", "/v1/bulk", {"model": model, "requests": requests, **parameters})
+
+    def tribunal(self, model: str, messages: list[dict[str, Any]], **parameters: Any) -> Any:
+        """An answer that is judged and revised; `laws` (a set's name, or [{name, text}]), `max_rounds`, `judges`."""
+        return self._json("POST", "/v1/tribunal", {"model": model, "messages": messages, **parameters})
+
+    def longprompt(self, model: str, text: str, instruction: str | None = None, **parameters: Any) -> Any:
+        """A text longer than the context; `chunk_tokens`, `overlap_tokens`, `tribunal`."""
+        return self._json("POST", "/v1/longprompt", _long(model, text, instruction, parameters))
+
+    def laws(self) -> Any:
+        """The sets of laws, each with its hash."""
+        return self._json("GET", "/v1/laws")
+
+    def verdicts(self, outcome: str | None = None, model: str | None = None, limit: int = 100) -> Any:
+        """Outcomes of tribunals, the latest first; `outcome` is accepted, rejected or bypassed."""
+        return self._json("GET", "/api/verdicts", outcome=outcome, model=model, limit=limit)
+
+    def usage(self, first: str | None = None, last: str | None = None) -> Any:
+        """Requests and tokens per day, key and model, from one day to another (YYYY-MM-DD, UTC, both included)."""
+        return self._json("GET", "/api/usage", **{"from": first, "to": last})
+
+    def traffic(self, begin: str | None = None, end: str | None = None, **query: Any) -> Any:
+        """Histograms over time (ISO 8601); `step` in seconds, `by` (model, key, both, none), `model`, `key`."""
+        return self._json("GET", "/api/traffic", **{"from": begin, "to": end, **query})
+
+    def feedback(self, kind: str, question: str, language: str, **more: Any) -> Any:
+        """Says what an answer was like: `kind` is like, dislike or refused; `answer`, `sources`, `reason`."""
+        body = {"kind": kind, "question": question, "language": language, **more}
+        return self._json("POST", "/api/feedback", body)
+
+    def feedback_list(self, kind: str | None = None, limit: int = 100) -> Any:
+        """What was said, the latest first."""
+        return self._json("GET", "/api/feedback", kind=kind, limit=limit)
+
     def health(self) -> Any:
         return self._json("GET", "/health")
 
@@ -103,9 +143,29 @@ class EngineClient(_Api):
 
     def chat_stream(self, model: str, messages: list[dict[str, Any]], **parameters: Any) -> Iterator[dict[str, Any]]:
         """The chunks of a streamed chat completion as they arrive."""
-        body = {"model": model, "messages": messages, "stream": True, **parameters}
+        return self._events(
+            "/v1/chat/completions", {"model": model, "messages": messages, "stream": True, **parameters}
+        )
+
+    def bulk_stream(self, model: str, requests: list[dict[str, Any]], **parameters: Any) -> Iterator[dict[str, Any]]:
+        """Results of a bulk as they end, each with `progress`; the last event is `bulk.done`, with the usage."""
+        return self._events("/v1/bulk", {"model": model, "requests": requests, "stream": True, **parameters})
+
+    def tribunal_stream(
+        self, model: str, messages: list[dict[str, Any]], **parameters: Any
+    ) -> Iterator[dict[str, Any]]:
+        """The steps of a tribunal as they happen; the last one's `step` is verdict."""
+        return self._events("/v1/tribunal", {"model": model, "messages": messages, "stream": True, **parameters})
+
+    def longprompt_stream(
+        self, model: str, text: str, instruction: str | None = None, **parameters: Any
+    ) -> Iterator[dict[str, Any]]:
+        """The steps of a long prompt as they happen; the last one's `step` is answer."""
+        return self._events("/v1/longprompt", {**_long(model, text, instruction, parameters), "stream": True})
+
+    def _events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         try:
-            with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
+            with self._http.stream("POST", path, json=body) as response:
                 if response.is_error:
                     response.read()
                 _raise_for(response)
@@ -139,13 +199,35 @@ class AsyncEngineClient(_Api):
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def chat_stream(
+    def chat_stream(
         self, model: str, messages: list[dict[str, Any]], **parameters: Any
     ) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a streamed chat completion as they arrive."""
-        body = {"model": model, "messages": messages, "stream": True, **parameters}
+        return self._events(
+            "/v1/chat/completions", {"model": model, "messages": messages, "stream": True, **parameters}
+        )
+
+    def bulk_stream(
+        self, model: str, requests: list[dict[str, Any]], **parameters: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Results of a bulk as they end, each with `progress`; the last event is `bulk.done`, with the usage."""
+        return self._events("/v1/bulk", {"model": model, "requests": requests, "stream": True, **parameters})
+
+    def tribunal_stream(
+        self, model: str, messages: list[dict[str, Any]], **parameters: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The steps of a tribunal as they happen; the last one's `step` is verdict."""
+        return self._events("/v1/tribunal", {"model": model, "messages": messages, "stream": True, **parameters})
+
+    def longprompt_stream(
+        self, model: str, text: str, instruction: str | None = None, **parameters: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The steps of a long prompt as they happen; the last one's `step` is answer."""
+        return self._events("/v1/longprompt", {**_long(model, text, instruction, parameters), "stream": True})
+
+    async def _events(self, path: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         try:
-            async with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
+            async with self._http.stream("POST", path, json=body) as response:
                 if response.is_error:
                     await response.aread()
                 _raise_for(response)
@@ -162,6 +244,11 @@ class AsyncEngineClient(_Api):
             raise _translated(error) from error
         _raise_for(response)
         return _decoded(response)
+
+
+def _long(model: str, text: str, instruction: str | None, parameters: dict[str, Any]) -> dict[str, Any]:
+    told = {"instruction": instruction} if instruction is not None else {}
+    return {"model": model, "text": text, **told, **parameters}
 
 
 def _deployment(name: str, *what: str) -> str:

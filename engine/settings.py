@@ -16,7 +16,9 @@ class Settings:
     """Where the engine keeps things and where it listens.
 
     `home` lies on a file system that the nodes see; `local` on a local disk (databases do not survive NFS).
-    `host` is the address that NGINX and the gateway bind.
+    `host` is the address that NGINX and the gateway bind. Results of batches are kept for `keep_days`.
+    Of each deployment `queue_most` requests may wait, `queue_wait_s` at most; above `peak_percent` of its capacity the
+    workflows stand back. The request log has prompts only with `log_prompts`.
     """
 
     home: Path
@@ -29,6 +31,11 @@ class Settings:
     site_file: Path | None = None
     models_file: Path | None = None
     templates: Path = ROOT / "templates"
+    keep_days: int = 30
+    queue_most: int = 1000
+    queue_wait_s: int = 60
+    peak_percent: int = 80
+    log_prompts: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -48,6 +55,11 @@ class Settings:
             database_url=environ.get("ENGINE_DATABASE_URL") or f"sqlite:///{local / 'engine.db'}",
             site_file=_file(environ, "ENGINE_SITE", Path("site.toml")),
             models_file=_file(environ, "ENGINE_MODELS", None),
+            keep_days=_number(environ, "ENGINE_KEEP_DAYS", 30, 9999, "days"),
+            queue_most=_number(environ, "ENGINE_QUEUE_MOST", 1000, 100_000, "requests"),
+            queue_wait_s=_number(environ, "ENGINE_QUEUE_WAIT_S", 60, 3600, "seconds"),
+            peak_percent=_number(environ, "ENGINE_PEAK_PERCENT", 80, 100, "percent"),
+            log_prompts=environ.get("ENGINE_LOG_PROMPTS") == "1",
         )
 
     def environ(self) -> dict[str, str]:
@@ -62,6 +74,11 @@ class Settings:
             "ENGINE_DATABASE_URL": self.database_url,
             "ENGINE_SITE": self.site_file or "",
             "ENGINE_MODELS": self.models_file or "",
+            "ENGINE_KEEP_DAYS": self.keep_days,
+            "ENGINE_QUEUE_MOST": self.queue_most,
+            "ENGINE_QUEUE_WAIT_S": self.queue_wait_s,
+            "ENGINE_PEAK_PERCENT": self.peak_percent,
+            "ENGINE_LOG_PROMPTS": "1" if self.log_prompts else "",
         }
         return {name: str(value) for name, value in values.items()}
 
@@ -70,6 +87,13 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     text = environ.get(name) or str(default)
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise ConfigurationError(f"{name} is {text!r}; it must be a port, 1 to 65535")
+    return int(text)
+
+
+def _number(environ: Mapping[str, str], name: str, default: int, most: int, what: str) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdecimal() or len(text) > 9 or not 0 < int(text) <= most:
+        raise ConfigurationError(f"{name} is {text!r}; it must be a number of {what}, 1 to {most}")
     return int(text)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the real parts that the tests run against: Slurm, munge, NGINX. As root on Debian; elsewhere it says what is missing.
+# Installs the real parts that the tests run against: Slurm, munge, NGINX, PostgreSQL. As root on Debian; elsewhere it says what is missing.
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive
 declare -A package=([slurmctld]=slurm-wlm [slurmd]=slurm-wlm [sbatch]=slurm-wlm [munged]=munge [nginx]=nginx-light)
@@ -7,6 +7,8 @@ missing=()
 for program in "${!package[@]}"; do
   command -v "$program" >/dev/null || missing+=("${package[$program]}")
 done
+# Debian keeps PostgreSQL's programs out of the path.
+command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 [ ${#missing[@]} -gt 0 ] || exit 0
 mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

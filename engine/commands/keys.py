@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from engine.commands.output import Json, print_json, print_table, settings
-from engine.gateway.keys import Keys
+from engine.gateway.keys import NO_LIMITS, Key, Keys, Limits
 from engine.settings import require_local_disk
 
 app = typer.Typer(help="Who may use the gateway.")
@@ -24,13 +24,19 @@ class Role(StrEnum):
 def create(
     name: Annotated[str, typer.Option(help="Whose key it is.")],
     role: Annotated[Role, typer.Option(help="admin may launch and stop; user may ask models.")] = Role.user,
+    models: Annotated[str, typer.Option(help="The models it opens, with commas between; without: all.")] = "",
+    rpm: Annotated[int | None, typer.Option(min=1, help="Requests per minute.")] = None,
+    tokens_per_day: Annotated[int | None, typer.Option(min=1, help="Prompt and completion, per day in UTC.")] = None,
+    parallel: Annotated[int | None, typer.Option(min=1, help="Requests at the same time.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key; it is shown this once. A running gateway takes it at once."""
+    opened = tuple(model.strip() for model in models.split(",") if model.strip())
     with _keys() as keys:
-        key, secret = keys.create(name, role.value)
+        key, secret = keys.create(name, role.value, Limits(opened, rpm, tokens_per_day, parallel))
     if as_json:
-        print_json({"id": key.id, "name": key.name, "role": key.role, "key": secret})
+        limits = {"limits": _row(key)["limits"]} if key.limits is not NO_LIMITS else {}
+        print_json({"id": key.id, "name": key.name, "role": key.role, **limits, "key": secret})
     else:
         print(secret)
 
@@ -41,12 +47,11 @@ def list_(as_json: Json = False) -> None:
     with _keys() as keys:
         found = keys.list()
     if as_json:
-        print_json([{name: value for name, value in asdict(key).items() if name != "hash"} for key in found])
+        print_json([_row(key) for key in found])
         return
-    rows = [(key.id, key.name, key.role, key.created_at, key.revoked_at or "-") for key in found]
-    print_table(
-        ("ID", "NAME", "ROLE", "CREATED", "REVOKED"), rows, "no keys; `engine keys create --name NAME` makes one"
-    )
+    rows = [(key.id, key.name, key.role, _limits(key.limits), key.created_at, key.revoked_at or "-") for key in found]
+    head = ("ID", "NAME", "ROLE", "LIMITS", "CREATED", "REVOKED")
+    print_table(head, rows, "no keys; `engine keys create --name NAME` makes one")
 
 
 @app.command()
@@ -54,6 +59,20 @@ def revoke(id: Annotated[str, typer.Argument(help="As `keys list` shows it.")]) 
     """End a key's validity; a running gateway refuses it within a second."""
     with _keys() as keys:
         print(f"revoked: {keys.revoke(id).name}")
+
+
+def _row(key: Key) -> dict[str, Any]:
+    row = asdict(key)
+    return {**row, "limits": {**row["limits"], "models": list(key.limits.models)}}
+
+
+def _limits(limits: Limits) -> str:
+    rates = (
+        (limits.requests_per_minute, "a minute"),
+        (limits.tokens_per_day, "tokens a day"),
+        (limits.parallel, "parallel"),
+    )
+    return ", ".join([*limits.models, *(f"{value} {what}" for value, what in rates if value is not None)]) or "-"
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from engine.fleet.request import LaunchRequest
 from engine.fleet.schedulers.jobs import Job, Node
 from engine.fleet.status import status_json
 from engine.gateway.access import admin_key
-from engine.gateway.keys import Keys
+from engine.gateway.keys import Keys, Limits
 from engine.gateway.routes import Routes
 
 
@@ -46,6 +46,14 @@ class NewKey(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(min_length=1, max_length=100)
     role: Literal["admin", "user"] = "user"
+    models: list[str] = Field(default=[], max_length=1000, description="names of the models it opens; empty: all")
+    requests_per_minute: int | None = Field(None, ge=1, lt=2**53)
+    tokens_per_day: int | None = Field(None, ge=1, lt=2**53, description="prompt and completion, per day in UTC")
+    parallel: int | None = Field(None, ge=1, lt=2**53, description="requests at the same time")
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(tuple(self.models), self.requests_per_minute, self.tokens_per_day, self.parallel)
 
 
 def router(control: Control, keys: Keys, routes: Routes, url: str) -> APIRouter:
@@ -129,8 +137,8 @@ def _keys(api: APIRouter, keys: Keys) -> None:
 
     @api.post("/keys", tags=["Keys"], summary="Make a key; its secret is told this once", status_code=201)
     async def create_key(wanted: NewKey) -> dict[str, Any]:
-        key, secret = await asyncio.to_thread(keys.create, wanted.name, wanted.role)
-        return {"id": key.id, "name": key.name, "role": key.role, "created_at": key.created_at, "key": secret}
+        key, secret = await asyncio.to_thread(keys.create, wanted.name, wanted.role, wanted.limits)
+        return {**_plain(key), "key": secret}
 
     @api.delete("/keys/{id}", tags=["Keys"], summary="Revoke a key")
     async def revoke_key(id: str) -> Any:

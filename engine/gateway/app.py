@@ -1,6 +1,8 @@
 """create_app: raw ASGI for the inference routes, FastAPI for everything else."""
 
+import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,22 +11,37 @@ from fastapi import Depends, FastAPI
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from engine.capacity import Cards
 from engine.errors import UnknownName
 from engine.fleet.deployments import Status
 from engine.fleet.status import reason, stage
-from engine.gateway import admin, docs, metrics, relay
+from engine.gateway import admin, docs, metrics, relay, usage_routes
 from engine.gateway.access import any_key
-from engine.gateway.body import Receive
+from engine.gateway.admission import Admission
+from engine.gateway.advanced import Advanced
+from engine.gateway.asker import Asker
+from engine.gateway.body import LONGEST_BODY, Receive, limited
+from engine.gateway.forwarding import Forwarder
 from engine.gateway.keys import Key, Keys
-from engine.gateway.protocol import add_handlers, http_refusal
+from engine.gateway.limits import KeyLimits, require_model
+from engine.gateway.protocol import ERRORS, add_handlers, http_refusal
+from engine.gateway.recording import Recorder
 from engine.gateway.relay import Relay, Scope, Send, refuse
-from engine.gateway.routes import Routes
+from engine.gateway.requestlog import RequestLog
+from engine.gateway.routes import Route, Routes
 from engine.settings import Settings
 
+log = logging.getLogger("engine.gateway")
+CALLER = Depends(any_key)
+# How often capacity cards are looked at; peak ends at this share of where it begins.
+CARDS_S = 5.0
+CALM = 0.75
+# Bodies that may be longer than others.
+LONGEST = {"/v1/files": 512 * 2**20, "/v1/bulk": 256 * 2**20, "/v1/longprompt": 128 * 2**20}
 OPERATOR = Key(id="operator", name="operator", role="admin")
 DESCRIPTION = (
-    "One OpenAI-compatible address for the models of this cluster. Every route under /v1 needs a key, every route "
-    "under /api one of role admin. Errors have OpenAI's shape."
+    "One OpenAI-compatible address for the models of this cluster. Every route under /v1 needs a key, and so "
+    "does feedback; every other route under /api needs one of role admin. Errors have OpenAI's shape."
 )
 
 
@@ -34,10 +51,25 @@ class Gateway:
     def __init__(self, control: admin.Control, keys: Keys, settings: Settings, operator_token: str) -> None:
         if operator_token:
             keys.add_fixed(operator_token, OPERATOR)
-        self.routes = Routes(control)
+        self.cards = Cards(settings.home)
+        self.routes = Routes(control, self.cards.slots)
         self.counts = metrics.Counts()
-        self.relay = Relay(self.routes, keys, self.counts)
-        self.api = _api(control, keys, self.routes, self.counts, f"http://{settings.host}:{settings.address_port}")
+        share = settings.peak_percent / 100
+        self.admission = Admission(
+            self.routes.limit,
+            queue_most=settings.queue_most,
+            wait_s=settings.queue_wait_s,
+            peak_share=share,
+            calm_share=share * CALM,
+        )
+        self.recorder = Recorder(keys.url, RequestLog(settings.local / "requests.jsonl"), settings.log_prompts)
+        self.limits = KeyLimits(self.recorder.tokens_today)
+        self.forwarder = Forwarder(self.routes, self.counts)
+        self.relay = Relay(self.routes, keys, self.counts, self.forwarder, self.admission, self.limits, self.recorder)
+        asker = Asker(self.routes, self.forwarder, self.admission, self.routes.limit, self.limits, self.recorder.ledger)
+        self.advanced = Advanced(asker, keys, settings, self.recorder.bypassed, (OPERATOR,))
+        self.relay.tribunal = self.advanced.tribunal_model
+        self.api = _api(self, control, keys, f"http://{settings.host}:{settings.address_port}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] in relay.PATHS:
@@ -47,6 +79,8 @@ class Gateway:
                 await refuse(send, http_refusal(405, scope["method"], scope["path"], ""), b"", ((b"allow", b"POST"),))
         elif scope["type"] == "http" and scope["path"].startswith("/deployments/"):
             await self._deployment(scope, receive, send)
+        elif scope["type"] == "http":
+            await self.api(scope, limited(receive, LONGEST.get(scope["path"], LONGEST_BODY)), send)
         else:
             await self.api(scope, receive, send)
 
@@ -65,23 +99,43 @@ def create_app(control: admin.Control, keys: Keys, settings: Settings, operator_
     return Gateway(control, keys, settings, operator_token)
 
 
-def _api(control: admin.Control, keys: Keys, routes: Routes, counts: metrics.Counts, url: str) -> FastAPI:
+def _api(gateway: Gateway, control: admin.Control, keys: Keys, url: str) -> FastAPI:
+    routes = gateway.routes
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         keys.start()
+        gateway.recorder.start()
+        gateway.advanced.start()
+        reading = asyncio.create_task(_read_cards(gateway.cards))
         _settle_garbage()
         yield
+        reading.cancel()
+        await gateway.advanced.stop()
         routes.close()
+        await gateway.recorder.stop()
         await keys.stop()
 
-    api = FastAPI(title="Scalable engine", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    told: dict[str, Any] = {"title": "Scalable engine", "description": DESCRIPTION, "responses": ERRORS}
+    api = FastAPI(**told, lifespan=lifespan, docs_url=None, redoc_url=None)
     api.state.keys = keys
     add_handlers(api)
-    _models(api, control, routes)
-    _about(api, control, routes, counts, url)
+    _models(api, control, gateway)
+    _about(api, control, gateway, url)
     api.include_router(admin.router(control, keys, routes, url))
+    gateway.advanced.include(api)
+    api.include_router(usage_routes.router(gateway.recorder, keys))
     _describe_inference(api)
     return api
+
+
+async def _read_cards(cards: Cards) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(cards.refresh)
+        except OSError as error:
+            log.warning("capacity cards stay as they are: %s", error)
+        await asyncio.sleep(CARDS_S)
 
 
 def _settle_garbage() -> None:
@@ -91,19 +145,25 @@ def _settle_garbage() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def _models(api: FastAPI, control: admin.Control, routes: Routes) -> None:
-    @api.get("/v1/models", tags=["Models"], summary="Models and how ready they are", dependencies=[Depends(any_key)])
-    async def models() -> dict[str, Any]:
-        await routes.wait()
-        statuses = control.snapshot.statuses.values() if control.snapshot else ()
-        rows = [model_json(s, routes.load(s.deployment.name)) for s in statuses if s.deployment.kind == "model"]
-        return {"object": "list", "data": rows}
+def _models(api: FastAPI, control: admin.Control, gateway: Gateway) -> None:
+    routes = gateway.routes
 
-    @api.get("/v1/models/{id}", tags=["Models"], summary="One model", dependencies=[Depends(any_key)])
-    async def model(id: str) -> dict[str, Any]:
+    def row(route: Route) -> dict[str, Any]:
+        _, queued, _ = gateway.admission.load(route.name) if route.targets else (0, 0, 0)
+        return {**model_json(route.status, routes.load(route.name)), "queued": queued, "capacity": route.limit}
+
+    @api.get("/v1/models", tags=["Models"], summary="Models that the key opens, and how ready they are")
+    async def models(key: Key = CALLER) -> dict[str, Any]:
+        await routes.wait()
+        found = [routes.find(name) for name in routes.names()]
+        return {"object": "list", "data": [row(route) for route in found if key.limits.allow(*route.names)]}
+
+    @api.get("/v1/models/{id}", tags=["Models"], summary="One model")
+    async def model(id: str, key: Key = CALLER) -> dict[str, Any]:
         await routes.wait()
         route = routes.find(id)
-        return model_json(route.status, routes.load(route.name))
+        require_model(key, *route.names)
+        return row(route)
 
 
 def model_json(status: Status, load: int) -> dict[str, Any]:
@@ -132,7 +192,9 @@ def model_json(status: Status, load: int) -> dict[str, Any]:
     }
 
 
-def _about(api: FastAPI, control: admin.Control, routes: Routes, counts: metrics.Counts, url: str) -> None:
+def _about(api: FastAPI, control: admin.Control, gateway: Gateway, url: str) -> None:
+    routes, counts = gateway.routes, gateway.counts
+
     @api.get("/health", tags=["About"], summary="200 while the gateway lives; the body tells how the fleet is")
     async def health() -> dict[str, Any]:
         snapshot = control.snapshot
@@ -150,8 +212,19 @@ def _about(api: FastAPI, control: admin.Control, routes: Routes, counts: metrics
 
     @api.get("/metrics", tags=["About"], summary="Counters for Prometheus", response_class=PlainTextResponse)
     async def metrics_page() -> Response:
-        page = metrics.text(counts, control.snapshot, control.squeue_calls, routes.load)
-        return Response(page, media_type=CONTENT_TYPE_LATEST)
+        page = metrics.Page(
+            counts,
+            control.snapshot,
+            control.squeue_calls,
+            routes.load,
+            gateway.recorder.by_model(),
+            gateway.admission.queued(),
+            lambda name: routes.find(name).limit,
+        )
+        if page.snapshot is not None:
+            gateway.recorder.keep_only(page.snapshot.statuses)
+            gateway.admission.keep_only(page.snapshot.statuses)
+        return Response(metrics.text(page), media_type=CONTENT_TYPE_LATEST)
 
     @api.get("/docs", include_in_schema=False)
     async def docs_page() -> HTMLResponse:
@@ -193,7 +266,8 @@ def _inference(path: str, security: list[dict[str, list[str]]]) -> dict[str, Any
     answers = {
         "200": "the replica's own answer; with `stream` server-sent events",
         "400": "the body is not JSON", "401": "no valid key", "404": "unknown model; the message lists the known ones",
-        "413": "more than 32 MB", "422": "no usable `model`", "429": "the replica is overloaded",
+        "403": "the key does not open this model", "413": "more than 32 MB", "422": "no usable `model`",
+        "429": "too many requests wait, or the key's own limit is reached; see Retry-After",
         "502": "no replica answered", "503": "no replica is ready yet; see Retry-After", "504": "no answer in time",
     }  # fmt: skip
     return {

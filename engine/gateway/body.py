@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Annotated, Any
 
 import msgspec
+from starlette.exceptions import HTTPException
 
 from engine.errors import EngineError
 from engine.gateway.protocol import Refusal, Refused
@@ -19,18 +20,37 @@ class Fields(msgspec.Struct):
 
     # It is repeated in the error that says that it is unknown.
     model: Annotated[str, msgspec.Meta(max_length=256)]
+    stream: Any = False
+    stream_options: Any = msgspec.UNSET
+
+
+class _Unnamed(Fields):
+    """Of a body to a deployment's own address, which need not name the model."""
+
+    model: str = ""
 
 
 _decode = msgspec.json.Decoder(Fields).decode
+_decode_unnamed = msgspec.json.Decoder(_Unnamed).decode
 
 
 class ClientLeft(EngineError):
     pass
 
 
-def model_of(body: bytes) -> str:
+def fields_of(body: bytes, named: str | None = None) -> Fields:
+    """What a body says of itself. Raises Refused for what is no object with a `model`; with `named`, the deployment by
+    whose address it came, nothing is refused.
+    """
+    if named is not None:
+        try:
+            fields: Fields = _decode_unnamed(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            fields = Fields("")
+        fields.model = named
+        return fields
     try:
-        return _decode(body).model
+        return _decode(body)
     except msgspec.ValidationError as error:
         message = f"the body must be an object with `model`, the name of a model: {error}"
         raise Refused(Refusal(422, message, code="invalid_value", param="model")) from error
@@ -81,3 +101,18 @@ async def discard(receive: Receive, length: int) -> None:
         size += len(message.get("body", b""))
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             return
+
+
+def limited(receive: Receive, most: int) -> Receive:
+    """A `receive` for the control routes that raises HTTPException (413) once a body is longer than `most`."""
+    size = 0
+
+    async def receiving() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > most:
+            raise HTTPException(413, f"the body has more than {most // 2**20} MB, the most that is taken here")
+        return message
+
+    return receiving

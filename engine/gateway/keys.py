@@ -2,20 +2,20 @@
 
 import asyncio
 import hashlib
+import json
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from engine.errors import ConfigurationError, EngineError, UnknownName
+from engine.gateway.database import connect, told
 
 ROLES = ("admin", "user")
 PREFIX = "sk-engine-"
@@ -33,7 +33,31 @@ table = sa.Table(
     sa.Column("hash", sa.String(64), nullable=False, unique=True),
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Column("revoked_at", sa.String(32)),
+    sa.Column("models", sa.Text),
+    sa.Column("requests_per_minute", sa.BigInteger),
+    sa.Column("tokens_per_day", sa.BigInteger),
+    sa.Column("parallel", sa.BigInteger),
 )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a key may do: the models it opens (empty: all), by deployment or catalogue id, and its rates.
+
+    None is no limit. A day is UTC's, tokens are prompt and completion together.
+    """
+
+    models: tuple[str, ...] = ()
+    requests_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    parallel: int | None = None
+
+    def allow(self, *names: str) -> bool:
+        """Whether a model with one of these names is open to the key."""
+        return not self.models or any(name in self.models for name in names)
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -45,6 +69,7 @@ class Key:
     role: str
     created_at: str = ""
     revoked_at: str | None = None
+    limits: Limits = NO_LIMITS
 
 
 def digest(secret: bytes) -> bytes:
@@ -64,9 +89,9 @@ class Keys:
         `strangers_most` bounds how many wrong secrets are remembered so as not to be looked up twice.
         """
         self._strangers_most = strangers_most
-        self._url = sa.make_url(url).render_as_string(hide_password=True)
+        self.url = url
         with self._told():
-            self._engine = _connect(url)
+            self._engine = connect(url, metadata)
         self._lock = threading.Lock()
         self._valid: dict[bytes, Key] = {}
         self._fixed: dict[bytes, Key] = {}
@@ -76,19 +101,21 @@ class Keys:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="keys")
         self._refreshing: asyncio.Task[None] | None = None
 
-    def create(self, name: str, role: str) -> tuple[Key, str]:
-        """Makes a key; its secret is told here once and never again."""
+    def create(self, name: str, role: str, limits: Limits = NO_LIMITS) -> tuple[Key, str]:
+        """Makes a key; its secret is told here once and never again. Raises ConfigurationError for what cannot be."""
         if role not in ROLES:
             raise ConfigurationError(f"role is {role!r}; it must be one of {', '.join(ROLES)}")
         if not name.strip() or len(name) > 100 or not name.isprintable():
             raise ConfigurationError(f"a key's name has 1 to 100 printable characters, not {name!r}")
+        _check(limits)
+        limits = NO_LIMITS if limits == NO_LIMITS else limits
         secret = PREFIX + secrets.token_urlsafe(32)
-        key = Key(id=secrets.token_hex(6), name=name, role=role, created_at=_now())
+        key = Key(id=secrets.token_hex(6), name=name, role=role, created_at=_now(), limits=limits)
         hashed = digest(secret.encode())
+        row = {"id": key.id, "name": name, "role": role, "hash": hashed.hex(), "created_at": key.created_at}
+        row |= asdict(limits) | {"models": json.dumps(limits.models) if limits.models else None}
         with self._lock, self._told(), self._engine.begin() as connection:
-            connection.execute(
-                table.insert().values(id=key.id, name=name, role=role, hash=hashed.hex(), created_at=key.created_at)
-            )
+            connection.execute(table.insert().values(**row))
         self._valid[hashed] = key
         return key, secret
 
@@ -167,12 +194,8 @@ class Keys:
             self._strangers[hashed] = None
         return None
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise EngineError(f"the key database {self._url} failed: {str(error).splitlines()[0]}") from error
+    def _told(self) -> AbstractContextManager[None]:
+        return told("key", self.url)
 
     async def _refresh_for_ever(self) -> None:
         while True:
@@ -189,27 +212,19 @@ _STATE = sa.select(
 ).select_from(table)
 
 
-def _connect(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-        path = Path(str(parsed.database))
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)  # SQLite gives its other files the mode of this one
-    engine = sa.create_engine(parsed)
-    if parsed.get_backend_name() == "sqlite":
-        sa.event.listen(engine, "connect", _sqlite_settings)
-    metadata.create_all(engine)
-    return engine
-
-
-def _sqlite_settings(connection: Any, _: Any) -> None:
-    connection.execute("PRAGMA busy_timeout=5000")
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
+def _check(limits: Limits) -> None:
+    for name in ("requests_per_minute", "tokens_per_day", "parallel"):
+        value = getattr(limits, name)
+        if value is not None and not 1 <= value < 2**53:
+            raise ConfigurationError(f"{name} is {value}; it must be 1 or more, or nothing for no limit")
+    if not all(0 < len(model) <= 200 and model.isprintable() for model in limits.models):
+        raise ConfigurationError(f"models are {list(limits.models)!r}; each must be the name of a model")
 
 
 def _key(row: Any) -> Key:
-    return Key(row.id, row.name, row.role, row.created_at, row.revoked_at)
+    models = tuple(json.loads(row.models)) if row.models else ()
+    limits = Limits(models, row.requests_per_minute, row.tokens_per_day, row.parallel)
+    return Key(row.id, row.name, row.role, row.created_at, row.revoked_at, NO_LIMITS if limits == NO_LIMITS else limits)
 
 
 def _now() -> str:

@@ -3,10 +3,11 @@
 import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from engine import errors
@@ -32,7 +33,8 @@ class Refusal:
 
     @property
     def body(self) -> bytes:
-        return json.dumps(self.payload, ensure_ascii=False).encode()
+        # "replace": what a message quotes of a request may hold half a surrogate pair.
+        return json.dumps(self.payload, ensure_ascii=False).encode(errors="replace")
 
     @property
     def headers(self) -> dict[str, str]:
@@ -50,6 +52,11 @@ class Refused(errors.EngineError):
     def __init__(self, refusal: Refusal) -> None:
         self.refusal = refusal
         super().__init__(refusal.message)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status, where workflows look for it."""
+        return self.refusal.status
 
 
 # First match wins, so a class stands before its parents.
@@ -119,21 +126,57 @@ def _words(replica: Replica) -> str:
     return f"replica {replica.index} is {WORDS.get(replica.stage, replica.stage)}{because}"
 
 
-def response(refused: Refusal) -> JSONResponse:
-    return JSONResponse(refused.payload, status_code=refused.status, headers=refused.headers)
+def response(refused: Refusal) -> Response:
+    return Response(refused.body, refused.status, refused.headers, "application/json")
+
+
+WRONG: dict[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_MEANINGS = {
+    400: "the body cannot be read",
+    401: "no valid key",
+    403: "the key has not the right",
+    404: "no such thing; the message lists what there is",
+    405: "not with this method",
+    409: "it exists already, or is held by something else",
+    413: "the body is too large",
+    422: "a value is wrong; `param` names it",
+    429: "too many requests; see Retry-After",
+    502: "no replica, or no scheduler, gave an answer",
+    503: "not ready yet; see Retry-After",
+    504: "no answer in time",
+}
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": meaning, "content": {"application/json": {"schema": WRONG}}}
+    for status, meaning in _MEANINGS.items()
+}
 
 
 def add_handlers(app: FastAPI) -> None:
     """Makes every error of the control routes one of OpenAI's shape."""
 
-    async def known(_: Request, error: Exception) -> JSONResponse:
+    async def known(_: Request, error: Exception) -> Response:
         return response(refusal(error))
 
-    async def invalid(_: Request, error: Exception) -> JSONResponse:
+    async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         return response(validation(error))
 
-    async def plain(request: Request, error: Exception) -> JSONResponse:
+    async def plain(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         answer = response(http_refusal(error.status_code, request.method, request.url.path, str(error.detail)))
         answer.headers.update(error.headers or {})

@@ -8,14 +8,19 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from engine.errors import AccessDenied, EndpointError, EndpointRefused, EngineError
+from engine.errors import AccessDenied, EndpointError, EngineError
 from engine.gateway.access import NO_KEY, WRONG_KEY
-from engine.gateway.balancer import pick
-from engine.gateway.body import ClientLeft, Message, Receive, discard, model_of, read_body, renamed
-from engine.gateway.connection import EndpointBroke, Response
-from engine.gateway.keys import Keys
+from engine.gateway.admission import Admission, Klass, Ticket, Waiter
+from engine.gateway.body import ClientLeft, Message, Receive, discard, fields_of, read_body, renamed
+from engine.gateway.connection import Response
+from engine.gateway.forwarding import Forwarder
+from engine.gateway.keys import NO_LIMITS, Key, Keys
+from engine.gateway.limits import KeyLimits, require_model
+from engine.gateway.metering import Events, Meter, Usage, Whole, asking_for_usage
 from engine.gateway.metrics import NO_MODEL, Counts
-from engine.gateway.protocol import Refusal, Refused, refusal
+from engine.gateway.protocol import Refusal, Refused, refusal, starting
+from engine.gateway.recording import Recorder
+from engine.gateway.requestlog import Line
 from engine.gateway.routes import Route, Routes, Target
 
 Scope = MutableMapping[str, Any]
@@ -24,13 +29,13 @@ Send = Callable[[Message], Awaitable[None]]
 log = logging.getLogger("engine.relay")
 
 PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
+CHAT = "/v1/chat/completions"
+# Names of models that mean a workflow.
+TRIBUNAL = ("tribunal/", "tribunal:")
 # In the scope of a request that came by a deployment's own address: its name.
 DEPLOYMENT = "engine.deployment"
-BREAKS_MOST = 3
-ROUNDS_MOST = 3
-ROUND_PAUSE_S = 0.3
-TRY_ANOTHER = frozenset({502, 503, 504})
 CLIENT_LEFT = 499
+LONGEST_WAIT_S = 3600
 SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # Hop by hop (RFC 9110, 7.6.1), or set by ourselves or by uvicorn.
 NOT_PASSED_BACK = frozenset(
@@ -42,21 +47,38 @@ NOT_PASSED_BACK = frozenset(
 class Exchange:
     """One request on its way; once it takes long, it listens for its client's leaving and then ends it upstream."""
 
-    __slots__ = ("begun", "headers", "left", "name", "query", "receive", "request_id", "response", "started", "watch")
+    __slots__ = (
+        "apart", "begun", "error", "experiment", "headers", "key", "label", "left", "name", "prompt", "query",
+        "queued_s", "receive", "request_id", "response", "started", "streamed", "ttft_s", "usage", "wait_s", "waiter",
+        "watch",
+    )  # fmt: skip
 
     def __init__(self, receive: Receive, begun: float) -> None:
         self.receive, self.begun = receive, begun
         self.name = NO_MODEL
-        self.headers = self.request_id = self.query = b""
-        self.left = self.started = False
+        self.error = ""
+        self.headers = self.request_id = self.query = self.label = self.prompt = b""
+        self.left = self.started = self.streamed = self.experiment = False
+        # Made of requests that are recorded each for itself.
+        self.apart = False
+        self.key: Key | None = None
+        self.usage: Usage | None = None
+        self.ttft_s: float | None = None
+        self.wait_s: float | None = None
+        self.queued_s = 0.0
         self.response: Response | None = None
+        self.waiter: Waiter | None = None
         self.watch: asyncio.Task[None] | None = None
 
     def slow(self, response: Response) -> None:
         self.response = response
         if self.left:
             response.abort(ClientLeft())
-        elif self.watch is None:
+        else:
+            self.listen()
+
+    def listen(self) -> None:
+        if self.watch is None:
             self.watch = asyncio.create_task(self._until_left())
 
     async def _until_left(self) -> None:
@@ -65,20 +87,35 @@ class Exchange:
         self.left = True
         if self.response is not None:
             self.response.abort(ClientLeft())
+        elif self.waiter is not None:
+            self.waiter.future.cancel()
 
     def end(self) -> None:
         if self.watch is not None:
             self.watch.cancel()
 
 
+Tribunal = Callable[[Exchange, str, bytes, Key, Send], Awaitable[int]]
+
+
 class Relay:
     """ASGI application of the inference routes."""
 
-    def __init__(self, routes: Routes, keys: Keys, counts: Counts) -> None:
-        self._routes, self._keys, self._counts = routes, keys, counts
+    def __init__(
+        self,
+        routes: Routes,
+        keys: Keys,
+        counts: Counts,
+        forwarder: Forwarder,
+        admission: Admission,
+        limits: KeyLimits,
+        recorder: Recorder,
+    ) -> None:
+        self._routes, self._keys, self._counts, self._forwarder = routes, keys, counts, forwarder
+        self._admission, self._limits, self._recorder = admission, limits, recorder
+        self.tribunal: Tribunal | None = None
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6)
-        self._turn = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
@@ -90,50 +127,134 @@ class Relay:
             status = await self._serve(exchange, scope, send)
         except ClientLeft:
             counts.left += 1
+            exchange.error = "client_left"
         except EngineError as error:
+            refused = refusal(error)
+            exchange.error = refused.code or refused.type
             if not exchange.started:
-                refused = refusal(error)
                 status = refused.status
                 await refuse(send, refused, exchange.request_id)
         except Exception as error:
             log.exception("request %s failed", exchange.request_id.decode())
             status = 500
+            exchange.error = "internal_error"
             if not exchange.started:
                 await refuse(send, refusal(error), exchange.request_id)
         finally:
             counts.in_flight -= 1
             counts.ended(exchange.name, status)
+            if exchange.error:
+                counts.failed(exchange.name, exchange.error)
+            self._record(exchange, status, loop.time() - exchange.begun, scope["path"])
             exchange.end()
 
     async def _serve(self, exchange: Exchange, scope: Scope, send: Send) -> int:
         """Answers one request; returns the status that the client saw."""
         token, length = self._read_head(exchange, scope)
         named = scope.get(DEPLOYMENT)
-        if not await self._may_ask(token, named):
+        key = exchange.key = await self._key(token, named)
+        if key is None:
             await discard(exchange.receive, length)
             raise AccessDenied(NO_KEY if not token else WRONG_KEY)
         body = await read_body(exchange.receive, length)
-        model = named or model_of(body)
+        exchange.prompt = body
+        fields = fields_of(body, named)
         if not self._routes.ready:
             await self._routes.wait()
-        route = self._routes.serving(model)
+        if fields.model.startswith(TRIBUNAL) and self.tribunal is not None and scope["path"] == CHAT and named is None:
+            return await self.tribunal(exchange, fields.model, body, key, send)
+        route = self._routes.find(fields.model)
         exchange.name = route.name
+        if key.limits is not NO_LIMITS:
+            require_model(key, *route.names)
+        if not route.targets:
+            raise Refused(starting(route.status))
         if route.alias:
             body = renamed(body, route.name)
-        target, response = await self._forward(exchange, model, scope["path"].encode(), body)
+        asking = asking_for_usage(body, fields, scope["path"]) if fields.stream else None
+        line = b"POST %b%b HTTP/1.1\r\n" % (scope["path"].encode(), exchange.query)
+        if key.limits is NO_LIMITS:
+            return await self._ask(exchange, key, route, line, asking or body, asking is not None, send)
+        self._limits.enter(key)
         try:
-            return await self._pass_back(exchange, target, response, send)
+            return await self._ask(exchange, key, route, line, asking or body, asking is not None, send)
         finally:
-            target.in_flight -= 1
-            response.close()
+            self._limits.leave(key)
 
-    async def _may_ask(self, token: bytes, deployment: str | None) -> bool:
-        """A key opens every model, an access token its own deployment."""
+    async def _ask(
+        self, exchange: Exchange, key: Key, route: Route, line: bytes, body: bytes, asking: bool, send: Send
+    ) -> int:
+        """From the queue to the end of the answer; an admin's experiment goes by the queue."""
+        name = route.name
+        ticket = None
+        try:
+            if not exchange.experiment or key.role != "admin":
+                ticket = self._admission.enter(name, key.id, Klass.INTERACTIVE, route.limit)
+                ticket = ticket or await self._queue(exchange, name, key)
+            target, response = await self._forwarder.forward(name, line, exchange.headers, body, exchange)
+            exchange.label = target.label
+            try:
+                return await self._pass_back(exchange, target, response, asking, send)
+            finally:
+                target.in_flight -= 1
+                response.close()
+        finally:
+            if ticket is not None:
+                self._admission.leave(ticket)
+
+    async def _queue(self, exchange: Exchange, name: str, key: Key) -> Ticket:
+        """Waits for a slot, and listens meanwhile for the client's leaving."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        waiter = exchange.waiter = self._admission.line_up(name, key.id, Klass.INTERACTIVE, exchange.wait_s)
+        exchange.listen()
+        try:
+            return await self._admission.turn(waiter)
+        except asyncio.CancelledError:
+            if exchange.left:
+                raise ClientLeft from None
+            raise
+        finally:
+            exchange.waiter = None
+            exchange.queued_s = loop.time() - begun
+
+    def _record(self, exchange: Exchange, status: int, latency_s: float, path: str) -> None:
+        key, usage = exchange.key, exchange.usage
+        prompt, completion = (usage.prompt, usage.completion) if usage else (0, 0)
+        recorder = self._recorder
+        if key is not None and not exchange.apart:
+            recorder.record(key.id, exchange.name, status, latency_s, exchange.ttft_s, prompt, completion)
+        if recorder.logs:
+            body = exchange.prompt.decode(errors="replace") if recorder.logs_prompts else ""
+            recorder.line(
+                Line(
+                    recorder.moment(),
+                    exchange.request_id.decode(),
+                    key.id if key else "",
+                    exchange.name,
+                    path,
+                    status,
+                    latency_s,
+                    exchange.ttft_s,
+                    exchange.queued_s,
+                    prompt,
+                    completion,
+                    exchange.streamed,
+                    exchange.label.decode(),
+                    exchange.error,
+                    body,
+                )
+            )
+
+    async def _key(self, token: bytes, deployment: str | None) -> Key | None:
+        """Whose request it is: a key opens every model, an access token its own deployment."""
         if deployment is None:
-            return (self._keys.known(token) or await self._keys.verify(token)) is not None
+            return self._keys.known(token) or await self._keys.verify(token)
         await self._routes.wait()
         expected = self._routes.access_token(deployment).encode()
-        return bool(expected) and secrets.compare_digest(token, expected)
+        if not expected or not secrets.compare_digest(token, expected):
+            return None
+        return Key(f"access:{deployment}", f"access token of {deployment}", "user")
 
     def _read_head(self, exchange: Exchange, scope: Scope) -> tuple[bytes, int]:
         """The key and the body's length; what the replica shall see of the headers goes to the exchange."""
@@ -149,6 +270,10 @@ class Relay:
                 exchange.request_id = value
             elif name in (b"accept", b"traceparent", b"tracestate"):
                 passed += b"%b: %b\r\n" % (name, value)
+            elif name == b"x-engine-experiment":
+                exchange.experiment = True
+            elif name == b"x-engine-deadline-s":
+                exchange.wait_s = deadline_s(value)
         if not exchange.request_id:
             exchange.request_id = f"{self._id_prefix}-{next(self._ids):x}".encode()
         exchange.headers = b"%bx-request-id: %b\r\n" % (passed, exchange.request_id)
@@ -156,63 +281,8 @@ class Relay:
             exchange.query = b"?" + scope["query_string"]
         return token, length
 
-    async def _forward(self, exchange: Exchange, model: str, path: bytes, body: bytes) -> tuple[Target, Response]:
-        """The head of the first answer worth passing on, from a target whose `in_flight` counts it.
-
-        A refused connection costs the client nothing; a replica that broke with the request in its hands is replaced at
-        most BREAKS_MOST times, for a request may be what kills them. When all were tried, a pause and another round: a
-        controller that replaces a replica needs a moment to say so.
-        """
-        line = b"POST %b%b HTTP/1.1\r\n" % (path, exchange.query)
-        head = b"%bcontent-length: %d\r\n\r\n" % (exchange.headers, len(body))
-        now = asyncio.get_running_loop().time
-        tried: list[Target] = []
-        breaks = rounds = 0
-        failure: EndpointError = EndpointRefused(f"no replica of {model!r} answered")
-        while True:
-            route = self._routes.serving(model)
-            self._turn += 1
-            target = pick(route.targets, now(), self._turn, tried)
-            if target is None:
-                rounds += 1
-                if rounds >= ROUNDS_MOST:
-                    raise failure
-                await asyncio.sleep(ROUND_PAUSE_S * rounds)
-                tried.clear()
-                continue
-            try:
-                response = await self._send(target, line + target.head + head, body, exchange)
-            except EndpointRefused as error:
-                failure = error
-                breaks += isinstance(error, EndpointBroke)
-                if breaks >= BREAKS_MOST:
-                    raise
-            else:
-                if response.status not in TRY_ANOTHER or not _others(route, target, tried):
-                    return target, response
-                target.in_flight -= 1
-                response.close()
-            if exchange.left:
-                raise ClientLeft
-            self._counts.retries += 1
-            tried.append(target)
-
-    async def _send(self, target: Target, head: bytes, body: bytes, exchange: Exchange) -> Response:
-        target.in_flight += 1
-        target.breaker.begin()
-        try:
-            response = await target.upstream.request(head, body, exchange)
-        except BaseException as error:
-            target.in_flight -= 1
-            if isinstance(error, EndpointRefused):
-                target.breaker.failed(asyncio.get_running_loop().time())
-            else:
-                target.breaker.gave_no_verdict()
-            raise
-        target.breaker.succeeded()
-        return response
-
-    async def _pass_back(self, exchange: Exchange, target: Target, response: Response, send: Send) -> int:
+    async def _pass_back(self, exchange: Exchange, target: Target, response: Response, asking: bool, send: Send) -> int:
+        """Passes an answer on; with `asking`, its usage is ours and the client does not see it."""
         status = response.status
         if status == 401:
             where = target.label.decode()
@@ -224,29 +294,48 @@ class Relay:
         headers.append((b"x-request-id", exchange.request_id))
         events = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
         if events:
+            headers = [(n, v) for n, v in headers if n != b"content-length"] if asking else headers
             headers.append((b"x-accel-buffering", b"no"))
-        self._counts.answered(exchange.name, asyncio.get_running_loop().time() - exchange.begun)
-        exchange.started = True
+        elif status >= 400:
+            exchange.error = f"replica_{status}"
+        loop = asyncio.get_running_loop()
+        self._counts.answered(exchange.name, loop.time() - exchange.begun)
+        exchange.started, exchange.streamed = True, events
         await send({"type": "http.response.start", "status": status, "headers": headers})
+        meter: Meter = Events(asking) if events else Whole()
         try:
             while True:
                 data = await response.read()
+                if exchange.ttft_s is None and events and data:
+                    exchange.ttft_s = loop.time() - exchange.begun
                 more = not response.complete or bool(response.chunks)
+                data = meter.feed(data) if more else meter.feed(data) + meter.end()
                 if data or not more:
                     await send({"type": "http.response.body", "body": data, "more_body": more})
                 if not more:
                     return status
         except EndpointError as error:
             self._counts.broken += 1
+            exchange.error = "broke_off"
             if events:
-                event = b"\n\ndata: %b\n\n" % refusal(error).body
+                event = b"%b\n\ndata: %b\n\n" % (meter.end(), refusal(error).body)
                 await send({"type": "http.response.body", "body": event, "more_body": False})
             # Without events it stays unfinished, and uvicorn closes the connection: the client sees it is not whole.
             return 502
+        finally:
+            exchange.usage = meter.usage if status < 400 else None
 
 
-def _others(route: Route, target: Target, tried: list[Target]) -> bool:
-    return any(other is not target and other not in tried for other in route.targets)
+def deadline_s(value: bytes) -> float:
+    """The header's seconds; raises Refused (422)."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_WAIT_S:
+        text = f"X-Engine-Deadline-S is {value.decode(errors='replace')!r}; it must be seconds, 0 to {LONGEST_WAIT_S}"
+        raise Refused(Refusal(422, text, code="invalid_value"))
+    return seconds
 
 
 async def refuse(send: Send, refused: Refusal, request_id: bytes, more: tuple[tuple[bytes, bytes], ...] = ()) -> None:

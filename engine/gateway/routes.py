@@ -1,13 +1,14 @@
 """What the gateway may send to now: targets, made of the controller's snapshot, that live as their replica serves."""
 
 import asyncio
-import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from engine import capacity
 from engine.errors import EngineError, UnknownName
-from engine.fleet.deployments import Replica, Snapshot, Status
+from engine.fleet.deployments import Deployment, Replica, Snapshot, Status
 from engine.fleet.hosts import Endpoint
 from engine.gateway.balancer import NEVER, Breaker
 from engine.gateway.protocol import Refusal, Refused, starting
@@ -41,15 +42,24 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a `model` leads to. `alias` tells that it was named by its catalogue id, which the replica does not know."""
+    """What a `model` leads to. `alias` tells that it was named by its catalogue id, which the replica does not know.
+    `limit` is how many requests its targets can work on at once.
+    """
 
     status: Status
     targets: tuple[Target, ...]
     alias: bool = False
+    limit: int = 0
 
     @property
     def name(self) -> str:
         return self.status.deployment.name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names by which a key may open it: the deployment's and its model's in the catalogue."""
+        model = self.status.deployment.model
+        return (self.name, model.id) if model else (self.name,)
 
 
 TargetKey = tuple[str, int, int, Endpoint]
@@ -58,9 +68,13 @@ TargetKey = tuple[str, int, int, Endpoint]
 class Routes:
     """Model names to routes, rebuilt when the controller has published a new snapshot."""
 
-    def __init__(self, controller: HasSnapshot) -> None:
-        """`deadlines` are those of Upstream, for targets that are yet to come."""
+    def __init__(self, controller: HasSnapshot, slots: Callable[[Deployment], int] | None = None) -> None:
+        """`slots` tells how many requests one replica of a deployment can work on; without it, its arguments do.
+
+        `deadlines` are those of Upstream, for targets that are yet to come.
+        """
         self._controller = controller
+        self._slots = slots or (lambda deployment: capacity.slots(deployment, None))
         self.deadlines: dict[str, float] = {}
         self._seen: Snapshot | None = None
         self._routes: dict[str, Route] = {}
@@ -98,6 +112,10 @@ class Routes:
             raise Refused(starting(route.status))
         return route
 
+    def limit(self, name: str) -> int:
+        """How many requests a deployment can work on at once; raises as `serving` does."""
+        return self.serving(name).limit
+
     def names(self) -> list[str]:
         """Names of the model deployments."""
         snapshot = self._controller.snapshot
@@ -130,19 +148,20 @@ class Routes:
         routes: dict[str, Route] = {}
         models = [s for s in snapshot.statuses.values() if s.deployment.kind == "model"]
         for status in models:
-            route = Route(status, tuple(self._target(status, replica, targets) for replica in status.serving))
-            routes[route.name] = route
+            slots = self._slots(status.deployment)
+            found = tuple(self._target(status, replica, slots, targets) for replica in status.serving)
+            routes[status.deployment.name] = Route(status, found, limit=slots * len(found))
         for status in sorted(models, key=lambda s: (not s.serving, s.deployment.created_at, s.deployment.name)):
             model = status.deployment.model
             if model is not None and model.id not in routes:
-                routes[model.id] = Route(status, routes[status.deployment.name].targets, alias=True)
+                routes[model.id] = replace(routes[status.deployment.name], alias=True)
         gone = [self._targets[key] for key in self._targets.keys() - targets.keys()]
         for target in gone:
             target.upstream.close()
         self._leaving = [target for target in (*self._leaving, *gone) if target.in_flight]
         self._routes, self._targets, self._seen = routes, targets, snapshot
 
-    def _target(self, status: Status, replica: Replica, targets: dict[TargetKey, Target]) -> Target:
+    def _target(self, status: Status, replica: Replica, slots: int, targets: dict[TargetKey, Target]) -> Target:
         assert replica.endpoint is not None
         name = status.deployment.name
         key = (name, replica.index, replica.attempt, replica.endpoint)
@@ -150,7 +169,7 @@ class Routes:
         if target is None:
             target = Target(name, replica, replica.endpoint, Upstream(replica.endpoint, **self.deadlines))
         target.expires_at = _monotonic(replica.expires_at)
-        target.capacity = _capacity(status)
+        target.capacity = float(slots)
         targets[key] = target
         return target
 
@@ -159,13 +178,3 @@ def _monotonic(moment: datetime | None) -> float:
     if moment is None:
         return NEVER
     return asyncio.get_running_loop().time() + (moment - datetime.now(UTC)).total_seconds()
-
-
-def _capacity(status: Status) -> float:
-    """Parallel requests of one replica where its arguments tell; 0 when unknown."""
-    text = status.deployment.arguments.get("capacity", "")
-    try:
-        capacity = float(text)
-    except ValueError:
-        return 0.0
-    return capacity if math.isfinite(capacity) and capacity > 0 else 0.0

@@ -5,6 +5,7 @@ python -m tests.benchmarks.gateway --port P --database URL --token T --replica-k
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import uvicorn
 
@@ -26,9 +27,18 @@ def main() -> None:
     parser.add_argument("--upstream", action="append", required=True, metavar="NAME=PORT")
     given = parser.parse_args()
     pairs = [text.split("=") for text in given.upstream]
-    statuses = [serving(name, Endpoint("127.0.0.1", int(port), given.replica_key), model=name) for name, port in pairs]
+    statuses = [
+        serving(
+            name,
+            Endpoint("127.0.0.1", int(port), given.replica_key),
+            model=name,
+            arguments={"capacity": "100000"},
+        )
+        for name, port in pairs
+    ]
     control = FakeController(*(replace(status, replica_key=given.replica_key) for status in statuses))
-    settings = replace(Settings.from_env({}), port=given.port)
+    folder = Path(given.database.removeprefix("sqlite:///")).parent
+    settings = replace(Settings.from_env({"ENGINE_HOME": str(folder)}), port=given.port)
     app = create_app(control, Keys(given.database), settings, given.token)
     uvicorn.Server(config(app, drain_s=1)).run(sockets=[listen("127.0.0.1", given.port)])
 

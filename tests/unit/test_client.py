@@ -18,14 +18,14 @@ MESSAGES = [{"role": "user", "content": "Hello"}]
 def sync_call(answer: Answer, call: str, *args: Any, url: str = "http://gw:8080", **kwargs: Any) -> Any:
     with EngineClient(url, "secret", transport=httpx.MockTransport(answer)) as client:
         found = getattr(client, call)(*args, **kwargs)
-        return list(found) if call == "chat_stream" else found
+        return list(found) if call.endswith("_stream") else found
 
 
 def async_call(answer: Answer, call: str, *args: Any, url: str = "http://gw:8080", **kwargs: Any) -> Any:
     async def ask() -> Any:
         async with AsyncEngineClient(url, "secret", transport=httpx.MockTransport(answer)) as client:
             found = getattr(client, call)(*args, **kwargs)
-            return [chunk async for chunk in found] if call == "chat_stream" else await found
+            return [chunk async for chunk in found] if call.endswith("_stream") else await found
 
     return asyncio.run(ask())
 
@@ -46,6 +46,20 @@ CALLS = {
     "chat": (("m", MESSAGES), "POST", "/v1/chat/completions", {"model": "m", "messages": MESSAGES}),
     "complete": (("m", "Once"), "POST", "/v1/completions", {"model": "m", "prompt": "Once"}),
     "embeddings": (("m", ["a"]), "POST", "/v1/embeddings", {"model": "m", "input": ["a"]}),
+    "bulk": (("m", [{"prompt": "a"}]), "POST", "/v1/bulk", {"model": "m", "requests": [{"prompt": "a"}]}),
+    "tribunal": (("m", MESSAGES), "POST", "/v1/tribunal", {"model": "m", "messages": MESSAGES}),
+    "longprompt": (("m", "t", "i"), "POST", "/v1/longprompt", {"model": "m", "text": "t", "instruction": "i"}),
+    "laws": ((), "GET", "/v1/laws", None),
+    "verdicts": (("rejected",), "GET", "/api/verdicts?outcome=rejected&limit=100", None),
+    "usage": (("2026-11-01",), "GET", "/api/usage?from=2026-11-01", None),
+    "traffic": ((None, "2026-11-01T00:00:00Z"), "GET", "/api/traffic?to=2026-11-01T00%3A00%3A00Z", None),
+    "feedback": (
+        ("like", "Why?", "en"),
+        "POST",
+        "/api/feedback",
+        {"kind": "like", "question": "Why?", "language": "en"},
+    ),
+    "feedback_list": (("like",), "GET", "/api/feedback?kind=like&limit=100", None),
     "health": ((), "GET", "/health", None),
     "deployments": ((), "GET", "/api/deployments", None),
     "deployment": (("sim",), "GET", "/api/deployments/sim", None),

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from engine.errors import ConfigurationError, EngineError, UnknownName
-from engine.gateway.keys import LENGTH, PREFIX, Key, Keys
+from engine.gateway.keys import LENGTH, NO_LIMITS, PREFIX, Key, Keys, Limits, digest
 
 
 @pytest.fixture
@@ -121,3 +121,53 @@ async def test_a_database_that_fails_is_told_and_known_keys_go_on(keys, url):
     assert await keys.verify(secret.encode())
     with pytest.raises(EngineError, match="key database"):
         await keys.verify((PREFIX + "y" * 43).encode())
+
+
+LIMITS = Limits(("sim", "llama-3.1-8b"), 60, 100_000, 4)
+
+
+async def test_limits_are_kept_with_the_key_and_known_to_another_process(keys, url):
+    key, secret = keys.create("limited", "user", LIMITS)
+    plain, _ = keys.create("plain", "user", Limits())
+    assert key.limits == LIMITS and plain.limits is NO_LIMITS
+    other = Keys(url)
+    try:
+        assert [k.limits for k in other.list()] == [LIMITS, NO_LIMITS]
+        assert (await other.verify(secret.encode())).limits == LIMITS
+    finally:
+        other.close()
+    assert LIMITS.allow("other", "sim") and not LIMITS.allow("other") and NO_LIMITS.allow("other")
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(parallel=0), Limits(requests_per_minute=-1), Limits(tokens_per_day=2**60), Limits(("",))]
+)
+def test_limits_that_cannot_be_are_refused(keys, limits):
+    with pytest.raises(ConfigurationError):
+        keys.create("demo", "user", limits)
+
+
+async def test_a_database_of_before_there_were_limits_is_brought_up_to_date(tmp_path):
+    path = tmp_path / "old.db"
+    secret = PREFIX + "o" * 43
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "CREATE TABLE keys (id VARCHAR(16) PRIMARY KEY, name VARCHAR(100) NOT NULL, role VARCHAR(16) NOT NULL, "
+            "hash VARCHAR(64) NOT NULL UNIQUE, created_at VARCHAR(32) NOT NULL, revoked_at VARCHAR(32))"
+        )
+        row = ("abc", "old", "user", digest(secret.encode()).hex(), "2026-01-01T00:00:00Z", None)
+        connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", row)
+    connection.close()
+    for _ in range(2):
+        keys = Keys(f"sqlite:///{path}")
+        found = await keys.verify(secret.encode())
+        assert found is not None and found.name == "old" and found.limits is NO_LIMITS
+        keys.create("new", "user", LIMITS)
+        keys.close()
+
+
+def test_another_kind_of_database_is_told(tmp_path):
+    with pytest.raises(ConfigurationError, match="sqlite or postgresql"):
+        Keys("mysql://user@localhost/engine")
+    with pytest.raises(ConfigurationError, match="no URL"):
+        Keys("engine.db")
