@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 from pydantic import ValidationError
 
-from engine.commands import fleet, keys, serving, show, workflows
+from engine.commands import fleet, keys, serving, show, usage, workflows
 from engine.errors import ConfigurationError, EngineError, GatewayError
 from engine.tables import problem
 
@@ -26,7 +26,7 @@ for command in (
     *(show.doctor, show.models, show.render),
     *(fleet.launch, fleet.ps, fleet.events, fleet.logs, fleet.scale, fleet.drain, fleet.restart, fleet.stop),
     *(serving.serve, serving.up, serving.down),
-    *(workflows.laws, workflows.verdicts),
+    *(workflows.laws, workflows.verdicts, usage.usage),
 ):
     app.command()(command)
 app.add_typer(keys.app, name="keys")

@@ -72,6 +72,17 @@ def usage(
     ]
 
 
+def read(url: str, names: dict[str, str], first: str = "", last: str = "9") -> list[dict[str, Any]]:
+    """`usage` of a database that no gateway serves now; raises EngineError."""
+    with database.told("usage", url):
+        engine = database.connect(url, database.records)
+        try:
+            with engine.connect() as connection:
+                return usage(connection, names, first, last)
+        finally:
+            engine.dispose()
+
+
 def as_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str] = COLUMNS) -> str:
     """With a head; a cell that a spreadsheet would take for a formula begins with an apostrophe."""
     out = io.StringIO()

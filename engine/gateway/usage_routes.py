@@ -43,7 +43,7 @@ def router(recorder: Recorder, keys: Keys) -> APIRouter:
         found = await recorder.ask(rows)
         if format == "csv":
             return Response(accounting.as_csv(found), media_type="text/csv; charset=utf-8")
-        return {"object": "list", "data": found}
+        return found
 
     @api.get("/traffic", summary="Traffic over time, in steps of minutes", dependencies=[ADMIN])
     async def over_time(

@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 import uvloop
 
+from tests.benchmarks import bookkeeping
 from tests.benchmarks.load import closed_loop, percentile
 from tests.benchmarks.ways import WAYS, Way, ways
 from tests.processes import ROOT
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
     with tempfile.TemporaryDirectory() as folder, ways(Path(folder)) as all_ways:
         samples = measure_all(all_ways, given.clients, given.rounds, given.seconds)
-    report = summary(samples, given.clients)
+    report = summary(samples, given.clients) | {"bookkeeping_us": bookkeeping.costs()}
     print_tables(report)
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(report, indent=2) + "\n")
@@ -160,6 +161,7 @@ def print_tables(report: dict) -> None:
         cells += "".join(f"{row[f'{way}_requests_per_s_per_core']:>10.0f}" for way in WAYS[1:])
         print(f"{row['clients']:>7}{cells}{row['ratio_per_core']:>10.2f}")
     print_streams(report["streams"])
+    print(f"\n{bookkeeping.line(report['bookkeeping_us'])}")
     if report["errors"]:
         print(f"\n{report['errors']} requests failed: these figures do not count")
 

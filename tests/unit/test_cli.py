@@ -1,5 +1,6 @@
 """The command line: exit codes, one line of error on stderr, and how options become a request."""
 
+import asyncio
 import json
 import os
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from engine.errors import ConfigurationError
 from engine.fleet import store
 from engine.fleet.deployments import Event
 from engine.fleet.request import LaunchRequest
+from engine.gateway.recording import Recorder
+from engine.settings import Settings
 from tests import fakes
 
 
@@ -192,3 +195,36 @@ def test_the_options_of_an_app_come_after_two_dashes(capsys: pytest.CaptureFixtu
     assert main(["render", "--app", "web", "--", "python3", "-m", "http.server", "--bind", "0"]) == 0
     script = capsys.readouterr().out
     assert all(word in script for word in ("http.server", "--bind"))
+
+
+def test_limits_of_a_key_are_taken_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ["--models", "sim, llama", "--rpm", "60", "--tokens-per-day", "1000", "--parallel", "2"]
+    assert main(["keys", "create", "--name", "demo", *limits, "--json"]) == 0
+    expected = {"models": ["sim", "llama"], "requests_per_minute": 60, "tokens_per_day": 1000, "parallel": 2}
+    assert json.loads(capsys.readouterr().out)["limits"] == expected
+    assert main(["keys", "list"]) == 0
+    assert "sim, llama, 60 a minute, 1000 tokens a day, 2 parallel" in capsys.readouterr().out
+    assert main(["keys", "create", "--name", "demo", "--rpm", "0"]) == 2
+
+
+def test_usage_without_a_gateway_is_read_from_the_database(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "create", "--name", "demo", "--json"]) == 0
+    key_id = json.loads(capsys.readouterr().out)["id"]
+    assert main(["usage"]) == 0
+    assert "nobody has asked anything yet" in capsys.readouterr().out
+
+    async def use() -> None:
+        recorder = Recorder(Settings.from_env(os.environ).database_url)
+        recorder.record(key_id, "sim", 200, 0.5, None, 10, 5)
+        await recorder.stop()
+
+    asyncio.run(use())
+    assert main(["usage", "--from", "2026-01-01", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["key"], row["model"], row["requests"], row["total_tokens"]) == ("demo", "sim", 1, 15)
+    assert main(["usage", "--to", "2026-01-01", "--csv"]) == 0
+    assert (
+        capsys.readouterr().out == "day,key_id,key,model,requests,errors,prompt_tokens,completion_tokens,total_tokens\n"
+    )
+    assert main(["usage"]) == 0
+    assert "demo" in capsys.readouterr().out

@@ -85,3 +85,20 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 def test_this_machines_own_mounts_can_be_read(tmp_path: Path) -> None:
     require_local_disk(tmp_path)
+
+
+NUMBERS = {"ENGINE_QUEUE_MOST": "5", "ENGINE_QUEUE_WAIT_S": "7", "ENGINE_PEAK_PERCENT": "60", "ENGINE_KEEP_DAYS": "3"}
+
+
+def test_limits_of_the_queue_reach_the_child_processes() -> None:
+    found = Settings.from_env({**NUMBERS, "ENGINE_LOG_PROMPTS": "1"})
+    assert (found.queue_most, found.queue_wait_s, found.peak_percent, found.keep_days) == (5, 7, 60, 3)
+    assert found.log_prompts and not Settings.from_env({}).log_prompts
+    assert Settings.from_env(found.environ()) == found
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["0", "-1", "many", "9999999999"])
+def test_a_number_that_cannot_be_is_refused(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} is '{value}'"):
+        Settings.from_env({name: value})

@@ -1,0 +1,92 @@
+"""What keys, admission and accounting cost per request: the same calls as the hot path makes, timed alone."""
+
+import json
+import tempfile
+import timeit
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.gateway.admission import Admission, Klass
+from engine.gateway.body import fields_of
+from engine.gateway.keys import Key, Keys, Limits
+from engine.gateway.limits import KeyLimits
+from engine.gateway.metering import Events, Whole, asking_for_usage
+from engine.gateway.recording import Recorder
+from engine.gateway.requestlog import Line, RequestLog
+
+CALLS = 20_000
+PATH = "/v1/chat/completions"
+USAGE = {"prompt_tokens": 10, "completion_tokens": 8, "total_tokens": 18}
+ANSWER = json.dumps({"choices": [{"message": {"content": "How are you today? " * 10}}], "usage": USAGE}).encode()
+EVENT = b'data: {"id":"c1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"hello"}}]}\n\n'
+STREAM = b'{"model":"sim","messages":[{"role":"user","content":"How are you today?"}],"stream":true}'
+LIMITS = Limits(("sim",), 2**40, 2**40, 100)
+
+
+def costs() -> dict[str, float]:
+    """Microseconds a request, but `event` a server-sent event; the least of five runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{Path(folder) / 'engine.db'}"
+        keys = Keys(url)
+        try:
+            return {name: _microseconds(call) for name, call in _calls(keys, url, Path(folder)).items()}
+        finally:
+            keys.close()
+
+
+def _calls(keys: Keys, url: str, folder: Path) -> dict[str, Callable[[], object]]:
+    secret = keys.create("bench", "user")[1].encode()
+    admission = Admission(lambda name: 64)
+    limits, limited = KeyLimits(lambda key_id: 0), Key("k2", "limited", "user", limits=LIMITS)
+    recorder = Recorder(url, RequestLog(folder / "requests.jsonl"))
+    events = Events(True)
+
+    def admitted() -> None:
+        ticket = admission.enter("sim", "k1", Klass.INTERACTIVE, 64)
+        assert ticket is not None
+        admission.leave(ticket)
+
+    def within_limits() -> None:
+        limited.limits.allow("sim")
+        limits.enter(limited)
+        limits.leave(limited)
+
+    def metered() -> object:
+        whole = Whole()
+        whole.feed(ANSWER)
+        whole.end()
+        return whole.usage
+
+    def recorded() -> None:
+        recorder.record("k1", "sim", 200, 0.02, 0.01, 10, 8)
+        line = Line(recorder.moment(), "id", "k1", "sim", PATH, 200, 0.02, 0.01, 0.0, 10, 8, False, "sim/0")
+        recorder.line(line)
+
+    return {
+        "key": lambda: keys.known(secret),
+        "limits": within_limits,
+        "admission": admitted,
+        "usage": metered,
+        "stream": lambda: asking_for_usage(STREAM, fields_of(STREAM), PATH),
+        "record": recorded,
+        "event": lambda: events.feed(EVENT),
+    }
+
+
+def _microseconds(call: Callable[[], object]) -> float:
+    return min(timeit.repeat(call, number=CALLS, repeat=5)) / CALLS * 1e6
+
+
+def line(found: dict[str, float]) -> str:
+    """All of it in one line; a key without limits skips those."""
+    us = {name: f"{value:.1f}" for name, value in found.items()}
+    total = sum(found[name] for name in ("key", "admission", "usage", "record"))
+    parts = (
+        f"key {us['key']}, admission {us['admission']}, usage read {us['usage']}, recorded and logged {us['record']}"
+    )
+    more = f"a key's limits {us['limits']} more, a stream {us['stream']} more, {found['event']:.2f} a streamed event"
+    return f"keys, admission and accounting: {total:.1f} us a request ({parts}); {more}"
+
+
+if __name__ == "__main__":
+    print(line(costs()))
