@@ -7,8 +7,8 @@ import typer
 
 from engine import presence
 from engine.commands.output import Json, print_json, print_table, settings
-from engine.gateway import accounting
 from engine.gateway.keys import Keys
+from engine.gateway.records import accounting
 from engine.launching import operator
 from engine.settings import Settings, require_local_disk
 

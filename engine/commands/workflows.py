@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from engine.commands.output import Json, ago, print_json, print_table, settings
-from engine.gateway.journal import Journal
+from engine.gateway.records.journal import Journal
 from engine.settings import require_local_disk
 from engine.workflows.laws import load_laws
 

@@ -15,19 +15,20 @@ from engine.capacity import Cards
 from engine.errors import UnknownName
 from engine.fleet.deployments import Status
 from engine.fleet.status import reason, stage
-from engine.gateway import admin, docs, metrics, relay, usage_routes
+from engine.gateway import admin, docs, metrics, relay
 from engine.gateway.access import any_key
 from engine.gateway.admission import Admission
-from engine.gateway.advanced import Advanced
-from engine.gateway.asker import Asker
+from engine.gateway.advanced.asker import Asker
+from engine.gateway.advanced.together import Advanced
 from engine.gateway.body import LONGEST_BODY, Receive, limited
 from engine.gateway.forwarding import Forwarder
 from engine.gateway.keys import Key, Keys
 from engine.gateway.limits import KeyLimits, require_model
 from engine.gateway.protocol import ERRORS, add_handlers, http_refusal
-from engine.gateway.recording import Recorder
+from engine.gateway.records import usage_routes
+from engine.gateway.records.recording import Recorder
+from engine.gateway.records.requestlog import RequestLog
 from engine.gateway.relay import Relay, Scope, Send, refuse
-from engine.gateway.requestlog import RequestLog
 from engine.gateway.routes import Route, Routes
 from engine.settings import Settings
 

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from engine.errors import ConfigurationError, EngineError, UnknownName
-from engine.gateway.database import connect, told
+from engine.gateway.records.database import connect, told
 
 ROLES = ("admin", "user")
 PREFIX = "sk-engine-"

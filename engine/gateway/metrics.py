@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from engine.fleet.deployments import Snapshot
-from engine.gateway.cells import Cell, Histogram
+from engine.gateway.records.cells import Cell, Histogram
 
 STAGES = ("queued", "loading", "ready", "draining", "failed")
 NO_MODEL = ""

@@ -16,11 +16,11 @@ from engine.gateway.connection import Response
 from engine.gateway.forwarding import Forwarder
 from engine.gateway.keys import NO_LIMITS, Key, Keys
 from engine.gateway.limits import KeyLimits, require_model
-from engine.gateway.metering import Events, Meter, Usage, Whole, asking_for_usage
 from engine.gateway.metrics import NO_MODEL, Counts
 from engine.gateway.protocol import Refusal, Refused, refusal, starting
-from engine.gateway.recording import Recorder
-from engine.gateway.requestlog import Line
+from engine.gateway.records.metering import Events, Meter, Usage, Whole, asking_for_usage
+from engine.gateway.records.recording import Recorder
+from engine.gateway.records.requestlog import Line
 from engine.gateway.routes import Route, Routes, Target
 
 Scope = MutableMapping[str, Any]

@@ -10,9 +10,9 @@ from engine.gateway.admission import Admission, Klass
 from engine.gateway.body import fields_of
 from engine.gateway.keys import Key, Keys, Limits
 from engine.gateway.limits import KeyLimits
-from engine.gateway.metering import Events, Whole, asking_for_usage
-from engine.gateway.recording import Recorder
-from engine.gateway.requestlog import Line, RequestLog
+from engine.gateway.records.metering import Events, Whole, asking_for_usage
+from engine.gateway.records.recording import Recorder
+from engine.gateway.records.requestlog import Line, RequestLog
 
 CALLS = 20_000
 PATH = "/v1/chat/completions"

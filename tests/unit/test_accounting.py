@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 
 from engine.errors import EngineError
-from engine.gateway import accounting, recording
 from engine.gateway.keys import Key, Keys, Limits
-from engine.gateway.recording import Recorder
-from engine.gateway.requestlog import Line, RequestLog
+from engine.gateway.records import accounting, recording
+from engine.gateway.records.recording import Recorder
+from engine.gateway.records.requestlog import Line, RequestLog
 
 NOON = 1_780_000_000.0  # 2026-05-28T20:26:40Z
 

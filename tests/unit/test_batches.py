@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from engine.errors import ConfigurationError, Conflict, UnknownName
-from engine.gateway.batch_store import BatchStore
-from engine.gateway.batches import DAY_S, InvalidInput, items
+from engine.gateway.advanced.batch_store import BatchStore
+from engine.gateway.advanced.batches import DAY_S, InvalidInput, items
 
 CHAT = "/v1/chat/completions"
 

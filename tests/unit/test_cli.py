@@ -15,7 +15,7 @@ from engine.errors import ConfigurationError
 from engine.fleet import store
 from engine.fleet.deployments import Event
 from engine.fleet.request import LaunchRequest
-from engine.gateway.recording import Recorder
+from engine.gateway.records.recording import Recorder
 from engine.settings import Settings
 from tests import fakes
 

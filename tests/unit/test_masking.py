@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.gateway.masking import mask
+from engine.gateway.records.masking import mask
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.gateway.body import fields_of
-from engine.gateway.metering import LONGEST_PARSED, Events, Whole, asking_for_usage, usage_of
+from engine.gateway.records.metering import LONGEST_PARSED, Events, Whole, asking_for_usage, usage_of
 
 CHAT = "/v1/chat/completions"
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}

@@ -4,9 +4,9 @@ from functools import partial
 import pytest
 
 from engine.errors import ConfigurationError
-from engine.gateway import traffic
-from engine.gateway.cells import BUCKETS_S, Histogram
-from engine.gateway.recording import Recorder
+from engine.gateway.records import traffic
+from engine.gateway.records.cells import BUCKETS_S, Histogram
+from engine.gateway.records.recording import Recorder
 
 BEGIN = datetime(2026, 5, 28, 20, 0, tzinfo=UTC)
 

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.gateway.access import any_key
 from engine.gateway.admission import Klass
-from engine.gateway.asker import Asker, Use, encode
-from engine.gateway.journal import Journal
+from engine.gateway.advanced.asker import Asker, Use, encode
+from engine.gateway.advanced.leaving import Events, unless_left
 from engine.gateway.keys import Key
-from engine.gateway.leaving import Events, unless_left
 from engine.gateway.protocol import refusal
+from engine.gateway.records.journal import Journal
 from engine.workflows import bulk as bulk_workflow
 from engine.workflows.complete import Usage
 from engine.workflows.laws import LawSet, choose, load_laws

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
 from engine.errors import ConfigurationError
-from engine.gateway import accounting
 from engine.gateway.access import admin_key, any_key
-from engine.gateway.cells import BUCKETS_S
 from engine.gateway.keys import Key, Keys
-from engine.gateway.recording import Recorder
-from engine.gateway.traffic import By, minute_of, traffic
+from engine.gateway.records import accounting
+from engine.gateway.records.cells import BUCKETS_S
+from engine.gateway.records.recording import Recorder
+from engine.gateway.records.traffic import By, minute_of, traffic
 
 CALLER = Depends(any_key)
 ADMIN = Depends(admin_key)

@@ -11,9 +11,9 @@ from typing import Any
 
 from engine.errors import EngineError, UnknownName
 from engine.gateway.admission import Klass
-from engine.gateway.asker import Asker, Use
-from engine.gateway.batch_store import BatchStore, Results
-from engine.gateway.batches import ENDED, Batch, InvalidInput, Item
+from engine.gateway.advanced.asker import Asker, Use
+from engine.gateway.advanced.batch_store import BatchStore, Results
+from engine.gateway.advanced.batches import ENDED, Batch, InvalidInput, Item
 from engine.gateway.keys import Key
 from engine.gateway.protocol import refusal
 from engine.workflows.parallel import as_they_end

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from engine.errors import ConfigurationError
-from engine.gateway import database
-from engine.gateway.cells import BUCKETS_S, ERRORS, Cell, Cells, Histogram
+from engine.gateway.records import database
+from engine.gateway.records.cells import BUCKETS_S, ERRORS, Cell, Cells, Histogram
 
 KEEP_DAYS = 30
 MOST_STEPS = 3000

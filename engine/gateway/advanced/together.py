@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 from fastapi import FastAPI
 
-from engine.gateway import batch_routes, journal_routes, longprompts, workflows
-from engine.gateway.asker import Asker
-from engine.gateway.batch_runner import BatchRunner
-from engine.gateway.batch_store import BatchStore
-from engine.gateway.journal import Journal
+from engine.gateway.advanced import batch_routes, journal_routes, longprompts, workflows
+from engine.gateway.advanced.asker import Asker
+from engine.gateway.advanced.batch_runner import BatchRunner
+from engine.gateway.advanced.batch_store import BatchStore
+from engine.gateway.advanced.tribunal_model import TribunalModel
 from engine.gateway.keys import Key, Keys
-from engine.gateway.tribunal_model import TribunalModel
+from engine.gateway.records.journal import Journal
 from engine.settings import Settings
 
 

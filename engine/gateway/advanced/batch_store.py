@@ -23,7 +23,7 @@ import msgspec
 
 from engine.errors import ConfigurationError, Conflict, UnknownName
 from engine.fleet.deployments import to_json, write_atomically
-from engine.gateway.batches import DAY_S, ENDED, ENDPOINTS, Batch, File, Item, items
+from engine.gateway.advanced.batches import DAY_S, ENDED, ENDPOINTS, Batch, File, Item, items
 
 T = TypeVar("T")
 _ID = re.compile(r"(?:file|batch)[-_][0-9a-f]{24}")

@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from engine.gateway import database
-from engine.gateway.cells import ERRORS, Cells
+from engine.gateway.records import database
+from engine.gateway.records.cells import ERRORS, Cells
 
 NUMBERS = ("requests", "errors", "prompt_tokens", "completion_tokens")
 table = sa.Table(

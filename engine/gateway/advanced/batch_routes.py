@@ -9,9 +9,9 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from engine.gateway.access import any_key
-from engine.gateway.batch_runner import BatchRunner
-from engine.gateway.batch_store import BatchStore
-from engine.gateway.batches import Batch
+from engine.gateway.advanced.batch_runner import BatchRunner
+from engine.gateway.advanced.batch_store import BatchStore
+from engine.gateway.advanced.batches import Batch
 from engine.gateway.keys import Key
 from engine.gateway.protocol import Refusal, Refused
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from engine.gateway.database import connect, told
-from engine.gateway.masking import mask
+from engine.gateway.records.database import connect, told
+from engine.gateway.records.masking import mask
 
 metadata = sa.MetaData()
 

@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import ConfigurationError
 from engine.gateway.admission import Klass
-from engine.gateway.asker import Use
-from engine.gateway.keys import Key
-from engine.gateway.leaving import Events, unless_left
-from engine.gateway.workflows import (
+from engine.gateway.advanced.asker import Use
+from engine.gateway.advanced.leaving import Events, unless_left
+from engine.gateway.advanced.workflows import (
     CALLER,
     DEFAULT_LAWS,
     JSON_OR_EVENTS,
@@ -26,6 +25,7 @@ from engine.gateway.workflows import (
     room,
     step_events,
 )
+from engine.gateway.keys import Key
 from engine.workflows.laws import choose
 from engine.workflows.longprompt import Step, Task, longprompt, of_messages
 

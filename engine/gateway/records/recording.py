@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from engine.gateway import accounting, database, traffic
-from engine.gateway.cells import Cell, CellKey, Cells
 from engine.gateway.keys import Key
-from engine.gateway.metering import usage_of
-from engine.gateway.requestlog import Line, RequestLog, encoded
+from engine.gateway.records import accounting, database, traffic
+from engine.gateway.records.cells import Cell, CellKey, Cells
+from engine.gateway.records.metering import usage_of
+from engine.gateway.records.requestlog import Line, RequestLog, encoded
 
 FLUSH_S = 0.75
 # The day's tokens are read anew this often, for another gateway may be ending its last requests.

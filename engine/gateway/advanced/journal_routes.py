@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.gateway.access import admin_key, any_key
-from engine.gateway.journal import Journal
 from engine.gateway.keys import Key
+from engine.gateway.records.journal import Journal
 
 CALLER = Depends(any_key)
 

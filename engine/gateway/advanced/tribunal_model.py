@@ -9,10 +9,10 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.types import Message, Receive, Send
 
+from engine.gateway.advanced.leaving import Events, unless_left
+from engine.gateway.advanced.workflows import DEFAULT_LAWS, Workflows, bypass_header, json_response, last_step
 from engine.gateway.keys import Key
-from engine.gateway.leaving import Events, unless_left
 from engine.gateway.protocol import Refusal, Refused
-from engine.gateway.workflows import DEFAULT_LAWS, Workflows, bypass_header, json_response, last_step
 from engine.workflows.laws import choose
 from engine.workflows.tribunal import Case, Step, Verdict
 
