@@ -36,7 +36,7 @@ class Chunk:
 async def split(text: str, count: Count, limit: int, overlap_tokens: int) -> list[Chunk]:
     """Chunks of at most `limit` tokens, in order; what is new in them, joined, is the text.
 
-    Each begins with about `overlap_tokens` of its predecessor, in whole sentences. A sentence that fits is never cut.
+    Each begins with about `overlap_tokens` (a third of it at most) of its predecessor, in whole sentences. A sentence that fits is never cut.
     Costs one or two counts a chunk, for the length is guessed from how many characters a token had so far.
     """
     return [chunk async for chunk in next_chunks(text, count, limit, overlap_tokens)]
@@ -45,6 +45,8 @@ async def split(text: str, count: Count, limit: int, overlap_tokens: int) -> lis
 async def next_chunks(text: str, count: Count, limit: int, overlap_tokens: int) -> AsyncGenerator[Chunk, None]:
     """The same, one after the other."""
     last, ratio = Chunk("", 0, 0, 0, 0), FIRST_GUESS
+    # More repetition than a third would leave no room for what is new, and cut it within words.
+    overlap_tokens = min(overlap_tokens, limit // 3)
     while last.end < len(text):
         begin = chunks.overlap_start(text, last.end, int(overlap_tokens * ratio), last.start)
         last = await _next(text, last.end, begin, count, limit, ratio)
