@@ -36,7 +36,8 @@ class Chunk:
 async def split(text: str, count: Count, limit: int, overlap_tokens: int) -> list[Chunk]:
     """Chunks of at most `limit` tokens, in order; what is new in them, joined, is the text.
 
-    Each begins with about `overlap_tokens` (a third of it at most) of its predecessor, in whole sentences. A sentence that fits is never cut.
+    Each begins with about `overlap_tokens` (a third of `limit` at most) of its predecessor, in whole sentences. A
+    sentence that fits is never cut.
     Costs one or two counts a chunk, for the length is guessed from how many characters a token had so far.
     """
     return [chunk async for chunk in next_chunks(text, count, limit, overlap_tokens)]
