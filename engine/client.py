@@ -1,6 +1,7 @@
 """EngineClient and AsyncEngineClient: a gateway, or one deployment's own address, from Python."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +13,7 @@ from engine.errors import AccessDenied, ConfigurationError, EndpointRefused, End
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 
 
-class _Api:
+class _Api(ABC):
     """What a gateway offers. Each method returns the decoded JSON (a log or a script as text), or an awaitable of it
     in the asynchronous client.
 
@@ -20,8 +21,8 @@ class _Api:
     which carries the status and the code, for every other error that the gateway answers.
     """
 
-    def _json(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _json(self, method: str, path: str, body: Any = None, **query: Any) -> Any: ...
 
     def models(self) -> Any:
         """`GET /v1/models`: what can be asked now, with readiness and load."""

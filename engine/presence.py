@@ -64,9 +64,7 @@ def find(home: Path) -> Presence | None:
 
 @contextmanager
 def gateway(settings: Settings, say: Callable[[str], None]) -> Iterator[Presence]:
-    """The gateway that serves this home; where there is none, one of our own, which ends with this process or this
-    block.
-    """
+    """The gateway that serves this home or, where there is none, one of our own, which ends with this block."""
     known = find(settings.home)
     if known:
         yield known

@@ -36,9 +36,7 @@ GRACE_S = 600
 
 
 class Gateway(uvicorn.Server):
-    """uvicorn, which on the first signal also lets the supervisor start the next worker and the next controller take
-    over.
-    """
+    """uvicorn; on the first signal it also lets the next worker start and the next controller take over."""
 
     def __init__(self, config: uvicorn.Config, controller: Controller, notify: int) -> None:
         super().__init__(config)
@@ -66,9 +64,7 @@ def take(environ: MutableMapping[str, str]) -> dict[str, str]:
 
 
 def schedulers(settings: Settings) -> dict[str, Scheduler]:
-    """What jobs can run on, the default first; raises ConfigurationError when Slurm is asked for and does not
-    answer.
-    """
+    """What jobs can run on, the default first; raises ConfigurationError when the Slurm asked for does not answer."""
     local = LocalScheduler(settings.home / "local-scheduler")
     if settings.scheduler == "local":
         return {"local": local}

@@ -1,5 +1,6 @@
 """Real processes for tests: started on free ports, ended by their pid."""
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -79,6 +80,14 @@ def simulator(*flags: str, key: str = "", name: str = "sim") -> Iterator[Server]
     argv = [sys.executable, "-m", "engine.bench.simulator", "--port", str(port), "--served-name", name, *flags]
     with server(argv, port, key) as running:
         yield running
+
+
+def require_packages(*names: str) -> None:
+    """Skips the test where a Python package is missing; fails it where ENGINE_REQUIRE_REAL=1."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        assert os.environ.get("ENGINE_REQUIRE_REAL") != "1", f"not installed: {missing}"
+        pytest.skip(f"not installed: {missing}")
 
 
 def require(program: str) -> str:

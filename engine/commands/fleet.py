@@ -234,9 +234,7 @@ def _ready(row: dict[str, Any]) -> str:
 
 
 def _newer(seen: list[str], now: list[str]) -> list[str]:
-    """The lines of `now` that come after what was seen: the longest overlap of seen's end with now's beginning is
-    skipped.
-    """
+    """The lines of `now` after what was seen: the longest overlap of its end with the beginning of `now` is skipped."""
     for size in range(min(len(seen), len(now)), 0, -1):
         if seen[-size:] == now[:size]:
             return now[size:]

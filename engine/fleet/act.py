@@ -72,9 +72,7 @@ class Actor:
         )
 
     def drain(self, name: str, action: Drain) -> None:
-        """Out of rotation first, for the gateway and NGINX, then the signal: no request is sent to a replica that
-        leaves.
-        """
+        """Out of rotation first, for the gateway and NGINX, then the signal: whoever leaves is sent nothing more."""
         replica, scheduler = action.replica, self._roster[name].deployment.scheduler
         if not replica.drain_asked_at:
             replica = replace(replica, stage="draining", in_rotation=False, drain_asked_at=self._roster.now())
@@ -116,9 +114,7 @@ class Actor:
             self._cancel(name, replica, "the launch failed")
 
     def _submit(self, name: str, index: int, strict: bool) -> None:
-        """The record is saved before sbatch is called, and the id after: a crash in between is found by the job's
-        comment.
-        """
+        """The record is saved before sbatch is called, the id after: a crash in between is found by the mark."""
         status = self._roster[name]
         if self._silent(status.deployment.scheduler):
             return

@@ -191,9 +191,7 @@ def folder(home: Path, name: str) -> Folder:
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Writes a whole file under a temporary name and renames it into place; readers see the old or the new one, never
-    a part.
-    """
+    """Writes a file under a temporary name and renames it into place: readers see the old or the new, never a part."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -18,9 +18,7 @@ Holder = dict[str, object]
 
 
 class ControllerLock:
-    """Held by renewing it; given up by `release`, by the death of its process on this host, or by LEASE_S of
-    silence.
-    """
+    """Held by renewing it; ends by `release`, by the death of its process on this host, or by LEASE_S of silence."""
 
     def __init__(self, home: Path) -> None:
         self._path = home / "controller.lock"

