@@ -26,6 +26,7 @@ from engine.gateway.keys import Key, Keys
 from engine.gateway.limits import KeyLimits, require_model
 from engine.gateway.protocol import ERRORS, add_handlers, http_refusal
 from engine.gateway.records import usage_routes
+from engine.gateway.records.ledger import Ledger
 from engine.gateway.records.recording import Recorder
 from engine.gateway.records.requestlog import RequestLog
 from engine.gateway.relay import Relay, Scope, Send, refuse
@@ -66,7 +67,8 @@ class Gateway:
         self.recorder = Recorder(keys.url, RequestLog(settings.local / "requests.jsonl"), settings.log_prompts)
         self.limits = KeyLimits(self.recorder.tokens_today)
         self.forwarder = Forwarder(self.routes, self.counts)
-        self.relay = Relay(self.routes, keys, self.counts, self.forwarder, self.admission, self.limits, self.recorder)
+        self.ledger = Ledger(self.counts, self.recorder)
+        self.relay = Relay(self.routes, keys, self.counts, self.forwarder, self.admission, self.limits, self.ledger)
         asker = Asker(self.routes, self.forwarder, self.admission, self.routes.limit, self.limits, self.recorder.ledger)
         self.advanced = Advanced(asker, keys, settings, self.recorder.bypassed, (OPERATOR,))
         self.relay.tribunal = self.advanced.tribunal_model
@@ -114,6 +116,7 @@ def _api(gateway: Gateway, control: admin.Control, keys: Keys, url: str) -> Fast
         reading.cancel()
         await gateway.advanced.stop()
         routes.close()
+        gateway.ledger.settle()
         await gateway.recorder.stop()
         await keys.stop()
 
@@ -125,7 +128,7 @@ def _api(gateway: Gateway, control: admin.Control, keys: Keys, url: str) -> Fast
     _about(api, control, gateway, url)
     api.include_router(admin.router(control, keys, routes, url))
     gateway.advanced.include(api)
-    api.include_router(usage_routes.router(gateway.recorder, keys))
+    api.include_router(usage_routes.router(gateway.ledger, keys))
     _describe_inference(api)
     return api
 
@@ -213,6 +216,7 @@ def _about(api: FastAPI, control: admin.Control, gateway: Gateway, url: str) -> 
 
     @api.get("/metrics", tags=["About"], summary="Counters for Prometheus", response_class=PlainTextResponse)
     async def metrics_page() -> Response:
+        gateway.ledger.settle()
         page = metrics.Page(
             counts,
             control.snapshot,

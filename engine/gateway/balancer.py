@@ -74,6 +74,8 @@ def pick(candidates: Sequence[C], now: float, turn: int, tried: Collection[C] = 
     One whose breaker is open is taken only when there is no other: a try that may fail beats a sure refusal.
     """
     count = len(candidates)
+    if count == 1 and not tried:
+        return candidates[0]
     best: C | None = None
     least = (True, NEVER)
     for step in range(count):

@@ -5,22 +5,22 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from engine.errors import AccessDenied, EndpointError, EngineError
 from engine.gateway.access import NO_KEY, WRONG_KEY
-from engine.gateway.admission import Admission, Klass, Ticket, Waiter
+from engine.gateway.admission import Admission, Klass, Ticket
 from engine.gateway.body import ClientLeft, Message, Receive, discard, fields_of, read_body, renamed
 from engine.gateway.connection import Response
+from engine.gateway.exchange import Exchange
 from engine.gateway.forwarding import Forwarder
 from engine.gateway.keys import NO_LIMITS, Key, Keys
 from engine.gateway.limits import KeyLimits, require_model
-from engine.gateway.metrics import NO_MODEL, Counts
+from engine.gateway.metrics import Counts
 from engine.gateway.protocol import Refusal, Refused, refusal, starting
-from engine.gateway.records.metering import Events, Meter, Usage, Whole, asking_for_usage
-from engine.gateway.records.recording import Recorder
-from engine.gateway.records.requestlog import Line
+from engine.gateway.records.ledger import Ledger
+from engine.gateway.records.metering import Events, Whole, asking_for_usage
 from engine.gateway.routes import Route, Routes, Target
 
 Scope = MutableMapping[str, Any]
@@ -44,57 +44,6 @@ NOT_PASSED_BACK = frozenset(
 )  # fmt: skip
 
 
-class Exchange:
-    """One request on its way; once it takes long, it listens for its client's leaving and then ends it upstream."""
-
-    __slots__ = (
-        "apart", "begun", "error", "experiment", "headers", "key", "label", "left", "name", "prompt", "query",
-        "queued_s", "receive", "request_id", "response", "started", "streamed", "ttft_s", "usage", "wait_s", "waiter",
-        "watch",
-    )  # fmt: skip
-
-    def __init__(self, receive: Receive, begun: float) -> None:
-        self.receive, self.begun = receive, begun
-        self.name = NO_MODEL
-        self.error = ""
-        self.headers = self.request_id = self.query = self.label = self.prompt = b""
-        self.left = self.started = self.streamed = self.experiment = False
-        # Made of requests that are recorded each for itself.
-        self.apart = False
-        self.key: Key | None = None
-        self.usage: Usage | None = None
-        self.ttft_s: float | None = None
-        self.wait_s: float | None = None
-        self.queued_s = 0.0
-        self.response: Response | None = None
-        self.waiter: Waiter | None = None
-        self.watch: asyncio.Task[None] | None = None
-
-    def slow(self, response: Response) -> None:
-        self.response = response
-        if self.left:
-            response.abort(ClientLeft())
-        else:
-            self.listen()
-
-    def listen(self) -> None:
-        if self.watch is None:
-            self.watch = asyncio.create_task(self._until_left())
-
-    async def _until_left(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        self.left = True
-        if self.response is not None:
-            self.response.abort(ClientLeft())
-        elif self.waiter is not None:
-            self.waiter.future.cancel()
-
-    def end(self) -> None:
-        if self.watch is not None:
-            self.watch.cancel()
-
-
 Tribunal = Callable[[Exchange, str, bytes, Key, Send], Awaitable[int]]
 
 
@@ -109,17 +58,17 @@ class Relay:
         forwarder: Forwarder,
         admission: Admission,
         limits: KeyLimits,
-        recorder: Recorder,
+        ledger: Ledger,
     ) -> None:
         self._routes, self._keys, self._counts, self._forwarder = routes, keys, counts, forwarder
-        self._admission, self._limits, self._recorder = admission, limits, recorder
+        self._admission, self._limits, self._ledger = admission, limits, ledger
         self.tribunal: Tribunal | None = None
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        loop = asyncio.get_running_loop()
-        exchange = Exchange(receive, loop.time())
+        now = asyncio.get_running_loop().time
+        exchange = Exchange(receive, now())
         counts = self._counts
         counts.in_flight += 1
         status = CLIENT_LEFT
@@ -142,22 +91,21 @@ class Relay:
                 await refuse(send, refusal(error), exchange.request_id)
         finally:
             counts.in_flight -= 1
-            counts.ended(exchange.name, status)
-            if exchange.error:
-                counts.failed(exchange.name, exchange.error)
-            self._record(exchange, status, loop.time() - exchange.begun, scope["path"])
-            exchange.end()
+            if exchange.watch is not None:
+                exchange.watch.cancel()
+            exchange.path, exchange.status, exchange.latency_s = scope["path"], status, now() - exchange.begun
+            self._ledger.add(exchange)
 
     async def _serve(self, exchange: Exchange, scope: Scope, send: Send) -> int:
         """Answers one request; returns the status that the client saw."""
         token, length = self._read_head(exchange, scope)
         named = scope.get(DEPLOYMENT)
-        key = exchange.key = await self._key(token, named)
+        key = exchange.key = (self._keys.known(token) if named is None else None) or await self._key(token, named)
         if key is None:
             await discard(exchange.receive, length)
             raise AccessDenied(NO_KEY if not token else WRONG_KEY)
         body = await read_body(exchange.receive, length)
-        exchange.prompt = body
+        exchange.body = body
         fields = fields_of(body, named)
         if not self._routes.ready:
             await self._routes.wait()
@@ -218,38 +166,10 @@ class Relay:
             exchange.waiter = None
             exchange.queued_s = loop.time() - begun
 
-    def _record(self, exchange: Exchange, status: int, latency_s: float, path: str) -> None:
-        key, usage = exchange.key, exchange.usage
-        prompt, completion = (usage.prompt, usage.completion) if usage else (0, 0)
-        recorder = self._recorder
-        if key is not None and not exchange.apart:
-            recorder.record(key.id, exchange.name, status, latency_s, exchange.ttft_s, prompt, completion)
-        if recorder.logs:
-            body = exchange.prompt.decode(errors="replace") if recorder.logs_prompts else ""
-            recorder.line(
-                Line(
-                    recorder.moment(),
-                    exchange.request_id.decode(),
-                    key.id if key else "",
-                    exchange.name,
-                    path,
-                    status,
-                    latency_s,
-                    exchange.ttft_s,
-                    exchange.queued_s,
-                    prompt,
-                    completion,
-                    exchange.streamed,
-                    exchange.label.decode(),
-                    exchange.error,
-                    body,
-                )
-            )
-
     async def _key(self, token: bytes, deployment: str | None) -> Key | None:
         """Whose request it is: a key opens every model, an access token its own deployment."""
         if deployment is None:
-            return self._keys.known(token) or await self._keys.verify(token)
+            return await self._keys.verify(token)
         await self._routes.wait()
         expected = self._routes.access_token(deployment).encode()
         if not expected or not secrets.compare_digest(token, expected):
@@ -289,25 +209,23 @@ class Relay:
             raise Refused(
                 Refusal(502, f"replica {where} does not take our key; restart it", "api_error", "replica_key")
             )
-        headers = [(name, value) for name, value in response.headers if name not in NOT_PASSED_BACK]
-        headers.append((b"x-engine-replica", target.label))
-        headers.append((b"x-request-id", exchange.request_id))
-        events = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
+        headers, events = passed_back(response.headers)
+        headers += ((b"x-engine-replica", target.label), (b"x-request-id", exchange.request_id))
         if events:
             headers = [(n, v) for n, v in headers if n != b"content-length"] if asking else headers
             headers.append((b"x-accel-buffering", b"no"))
         elif status >= 400:
             exchange.error = f"replica_{status}"
-        loop = asyncio.get_running_loop()
-        self._counts.answered(exchange.name, loop.time() - exchange.begun)
+        now = asyncio.get_running_loop().time
+        exchange.head_s = now() - exchange.begun
         exchange.started, exchange.streamed = True, events
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        meter: Meter = Events(asking) if events else Whole()
+        meter = exchange.meter = Events(asking) if events else Whole()
         try:
             while True:
                 data = await response.read()
                 if exchange.ttft_s is None and events and data:
-                    exchange.ttft_s = loop.time() - exchange.begun
+                    exchange.ttft_s = now() - exchange.begun
                 more = not response.complete or bool(response.chunks)
                 data = meter.feed(data) if more else meter.feed(data) + meter.end()
                 if data or not more:
@@ -322,8 +240,18 @@ class Relay:
                 await send({"type": "http.response.body", "body": event, "more_body": False})
             # Without events it stays unfinished, and uvicorn closes the connection: the client sees it is not whole.
             return 502
-        finally:
-            exchange.usage = meter.usage if status < 400 else None
+
+
+def passed_back(headers: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bool]:
+    """Those of a replica's headers that the client sees, and whether they announce a stream of events."""
+    passed, events = [], False
+    for header in headers:
+        name, value = header
+        if name not in NOT_PASSED_BACK:
+            passed.append(header)
+            if name == b"content-type" and value.startswith(b"text/event-stream"):
+                events = True
+    return passed, events
 
 
 def deadline_s(value: bytes) -> float:

@@ -4,6 +4,7 @@ Engines tell a stream's usage only when asked. For a client that did not ask we 
 """
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -18,9 +19,11 @@ LONGEST_EVENT = 1024 * 1024
 ASKED_IN = frozenset({"/v1/chat/completions", "/v1/completions"})
 ASK = b',"stream_options":{"include_usage":true}}'
 NAMED = b'"usage"'
+EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 
 _event_end = re.compile(rb"\r?\n\r?\n")
-# Strings escape their quotes, so this finds no usage that a model wrote.
+# Strings escape their quotes, so these find no usage that a model wrote.
+_told = re.compile(rb'"usage"\s*:\s*\{').search
 _usage = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 
 
@@ -72,7 +75,7 @@ def asking_for_usage(body: bytes, fields: Fields, path: str) -> bytes | None:
 
 
 class Whole:
-    """Of an answer that is not streamed: keeps what has come until the end, and reads it then."""
+    """Of an answer that is not streamed: keeps what has come, and reads it when it is asked for `usage`."""
 
     __slots__ = ("_parts", "_size")
 
@@ -112,9 +115,12 @@ class Events:
         self.usage: Usage | None = None
 
     def feed(self, data: bytes) -> bytes:
-        if not self._held and NAMED not in data and data.endswith(b"\n\n"):
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if data.endswith(EVENT_ENDS) and not _tells_usage(data):
             return data
-        return self._read(self._held + data)
+        return self._read(data)
 
     def end(self) -> bytes:
         """What was held back of an event that never became whole."""
@@ -122,19 +128,19 @@ class Events:
         return self._event(held) if held else b""
 
     def _read(self, data: bytes) -> bytes:
-        out: list[bytes] = []
-        begin = 0
-        for end in _event_end.finditer(data):
-            out.append(self._event(data[begin : end.end()]))
-            begin = end.end()
-        self._held = data[begin:]
+        whole = max((data.rfind(end) + len(end) for end in EVENT_ENDS if end in data), default=0)
+        self._held = data[whole:]
+        data = data[:whole]
+        if _tells_usage(data):
+            begins = [0, *(end.end() for end in _event_end.finditer(data)), whole]
+            data = b"".join(self._event(data[begin:end]) for begin, end in pairwise(begins))
         if len(self._held) > LONGEST_EVENT:
-            out.append(self._held)
+            data += self._held
             self._held = b""
-        return b"".join(out)
+        return data
 
     def _event(self, event: bytes) -> bytes:
-        if NAMED not in event:
+        if not _tells_usage(event):
             return event
         at = event.find(b"data:")
         try:
@@ -157,6 +163,11 @@ def usage_of(told: dict[str, Any] | None) -> Usage | None:
         return msgspec.convert(told, Usage | None)
     except msgspec.ValidationError:
         return None
+
+
+def _tells_usage(data: bytes) -> bool:
+    """Whether there is a usage in it; engines put `"usage": null` into every event that has none."""
+    return NAMED in data and _told(data) is not None
 
 
 def _read(data: bytes) -> Usage | None:

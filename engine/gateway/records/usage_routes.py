@@ -13,7 +13,7 @@ from engine.gateway.access import admin_key, any_key
 from engine.gateway.keys import Key, Keys
 from engine.gateway.records import accounting
 from engine.gateway.records.cells import BUCKETS_S
-from engine.gateway.records.recording import Recorder
+from engine.gateway.records.ledger import Ledger
 from engine.gateway.records.traffic import By, minute_of, traffic
 
 CALLER = Depends(any_key)
@@ -21,7 +21,7 @@ ADMIN = Depends(admin_key)
 TRAFFIC_BEFORE = timedelta(hours=1)
 
 
-def router(recorder: Recorder, keys: Keys) -> APIRouter:
+def router(ledger: Ledger, keys: Keys) -> APIRouter:
     """Routes under /api, each with the rights that it needs."""
     api = APIRouter(prefix="/api", tags=["Usage"])
     csv: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
@@ -40,7 +40,7 @@ def router(recorder: Recorder, keys: Keys) -> APIRouter:
         def rows(connection: sa.Connection) -> list[dict[str, Any]]:
             return accounting.usage(connection, names, *days, key_id=own)
 
-        found = await recorder.ask(rows)
+        found = await ledger.ask(rows)
         if format == "csv":
             return Response(accounting.as_csv(found), media_type="text/csv; charset=utf-8")
         return found
@@ -56,7 +56,7 @@ def router(recorder: Recorder, keys: Keys) -> APIRouter:
     ) -> dict[str, Any]:
         until = _utc(end) if end else datetime.now(UTC) + timedelta(minutes=1)
         since = _utc(begin) if begin else until - TRAFFIC_BEFORE
-        rows = await recorder.ask(lambda connection: traffic(connection, since, until, step, by, model, key))
+        rows = await ledger.ask(lambda connection: traffic(connection, since, until, step, by, model, key))
         return {"object": "traffic", "step_s": step, "buckets_s": BUCKETS_S, "data": rows}
 
     return api

@@ -1,0 +1,113 @@
+"""What ended requests leave behind, counted and logged in short runs between requests rather than on their way.
+
+Code that runs once for many requests costs a third of the same code between two system calls, and clients in step
+do not wait for the books of those before them.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import sqlalchemy as sa
+
+from engine.gateway.keys import Key
+from engine.gateway.metrics import Counts
+from engine.gateway.records.metering import Meter
+from engine.gateway.records.recording import Recorder
+from engine.gateway.records.requestlog import Line
+
+# How long a request may go uncounted, and how many are counted without a look at the network.
+SETTLE_S = 0.005
+RUN_MOST = 64
+
+T = TypeVar("T")
+
+
+class Ended(Protocol):
+    """A request that has ended. `body` is its own; `meter` knows the usage; times are in seconds."""
+
+    name: str
+    path: str
+    error: str
+    request_id: bytes
+    label: bytes
+    body: bytes
+    streamed: bool
+    apart: bool
+    key: Key | None
+    meter: Meter | None
+    status: int
+    head_s: float | None
+    ttft_s: float | None
+    latency_s: float
+    queued_s: float
+
+
+class Ledger:
+    """Takes in what ended. One event loop; whoever reads the counts calls `settle` first."""
+
+    def __init__(self, counts: Counts, recorder: Recorder) -> None:
+        self._counts, self._recorder = counts, recorder
+        self._ended: deque[Ended] = deque()
+        self._due = False
+
+    def add(self, ended: Ended) -> None:
+        """Costs less than a microsecond; its time is the moment of its counting."""
+        self._ended.append(ended)
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_later(SETTLE_S, self._run)
+
+    def settle(self) -> None:
+        """Counts all that has ended up to now."""
+        self._count_first(len(self._ended))
+
+    async def ask(self, question: Callable[[sa.Connection], T]) -> T:
+        """Runs a query on all that has happened up to now; raises EngineError when the database fails."""
+        self.settle()
+        return await self._recorder.ask(question)
+
+    def _run(self) -> None:
+        self._count_first(min(RUN_MOST, len(self._ended)))
+        self._due = bool(self._ended)
+        if self._due:
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _count_first(self, number: int) -> None:
+        at = self._recorder.moment()
+        for _ in range(number):
+            self._count(self._ended.popleft(), at)
+
+    def _count(self, ended: Ended, at: str) -> None:
+        counts, recorder, key = self._counts, self._recorder, ended.key
+        counts.ended(ended.name, ended.status)
+        if ended.error:
+            counts.failed(ended.name, ended.error)
+        if ended.head_s is not None:
+            counts.answered(ended.name, ended.head_s)
+        usage = ended.meter.usage if ended.meter is not None and ended.status < 400 else None
+        prompt, completion = (usage.prompt, usage.completion) if usage else (0, 0)
+        if key is not None and not ended.apart:
+            recorder.record(key.id, ended.name, ended.status, ended.latency_s, ended.ttft_s, prompt, completion)
+        if recorder.logs:
+            recorder.line(self._line(ended, at, prompt, completion))
+
+    def _line(self, ended: Ended, at: str, prompt: int, completion: int) -> Line:
+        return Line(
+            at,
+            ended.request_id.decode(),
+            ended.key.id if ended.key else "",
+            ended.name,
+            ended.path,
+            ended.status,
+            ended.latency_s,
+            ended.ttft_s,
+            ended.queued_s,
+            prompt,
+            completion,
+            ended.streamed,
+            ended.label.decode(),
+            ended.error,
+            ended.body.decode(errors="replace") if self._recorder.logs_prompts else "",
+        )
