@@ -20,6 +20,7 @@ from engine.gateway.access import any_key
 from engine.gateway.admission import Admission
 from engine.gateway.advanced.asker import Asker
 from engine.gateway.advanced.together import Advanced
+from engine.gateway.answering import Send, refuse
 from engine.gateway.body import LONGEST_BODY, Receive, limited
 from engine.gateway.forwarding import Forwarder
 from engine.gateway.keys import Key, Keys
@@ -29,7 +30,7 @@ from engine.gateway.records import usage_routes
 from engine.gateway.records.ledger import Ledger
 from engine.gateway.records.recording import Recorder
 from engine.gateway.records.requestlog import RequestLog
-from engine.gateway.relay import Relay, Scope, Send, refuse
+from engine.gateway.relay import Relay, Scope
 from engine.gateway.routes import Route, Routes
 from engine.settings import Settings
 

@@ -5,13 +5,14 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from engine.errors import AccessDenied, EndpointError, EngineError
 from engine.gateway.access import NO_KEY, WRONG_KEY
 from engine.gateway.admission import Admission, Klass, Ticket
-from engine.gateway.body import ClientLeft, Message, Receive, discard, fields_of, read_body, renamed
+from engine.gateway.answering import Send, pass_body, passed_back, refuse
+from engine.gateway.body import ClientLeft, Receive, discard, fields_of, read_body, renamed
 from engine.gateway.connection import Response
 from engine.gateway.exchange import Exchange
 from engine.gateway.forwarding import Forwarder
@@ -24,7 +25,6 @@ from engine.gateway.records.metering import Events, Whole, asking_for_usage
 from engine.gateway.routes import Route, Routes, Target
 
 Scope = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
 
 log = logging.getLogger("engine.relay")
 
@@ -37,11 +37,6 @@ DEPLOYMENT = "engine.deployment"
 CLIENT_LEFT = 499
 LONGEST_WAIT_S = 3600
 SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-# Hop by hop (RFC 9110, 7.6.1), or set by ourselves or by uvicorn.
-NOT_PASSED_BACK = frozenset(
-    {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
-     b"upgrade", b"server", b"date", b"x-request-id", b"x-accel-buffering"}
-)  # fmt: skip
 
 
 Tribunal = Callable[[Exchange, str, bytes, Key, Send], Awaitable[int]]
@@ -216,42 +211,21 @@ class Relay:
             headers.append((b"x-accel-buffering", b"no"))
         elif status >= 400:
             exchange.error = f"replica_{status}"
-        now = asyncio.get_running_loop().time
-        exchange.head_s = now() - exchange.begun
+        exchange.head_s = asyncio.get_running_loop().time() - exchange.begun
         exchange.started, exchange.streamed = True, events
+        exchange.meter = Events(asking) if events else Whole()
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        meter = exchange.meter = Events(asking) if events else Whole()
         try:
-            while True:
-                data = await response.read()
-                if exchange.ttft_s is None and events and data:
-                    exchange.ttft_s = now() - exchange.begun
-                more = not response.complete or bool(response.chunks)
-                data = meter.feed(data) if more else meter.feed(data) + meter.end()
-                if data or not more:
-                    await send({"type": "http.response.body", "body": data, "more_body": more})
-                if not more:
-                    return status
+            await pass_body(exchange, response, exchange.meter, send)
         except EndpointError as error:
             self._counts.broken += 1
             exchange.error = "broke_off"
             if events:
-                event = b"%b\n\ndata: %b\n\n" % (meter.end(), refusal(error).body)
+                event = b"%b\n\ndata: %b\n\n" % (exchange.meter.end(), refusal(error).body)
                 await send({"type": "http.response.body", "body": event, "more_body": False})
             # Without events it stays unfinished, and uvicorn closes the connection: the client sees it is not whole.
             return 502
-
-
-def passed_back(headers: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bool]:
-    """Those of a replica's headers that the client sees, and whether they announce a stream of events."""
-    passed, events = [], False
-    for header in headers:
-        name, value = header
-        if name not in NOT_PASSED_BACK:
-            passed.append(header)
-            if name == b"content-type" and value.startswith(b"text/event-stream"):
-                events = True
-    return passed, events
+        return status
 
 
 def deadline_s(value: bytes) -> float:
@@ -264,20 +238,3 @@ def deadline_s(value: bytes) -> float:
         text = f"X-Engine-Deadline-S is {value.decode(errors='replace')!r}; it must be seconds, 0 to {LONGEST_WAIT_S}"
         raise Refused(Refusal(422, text, code="invalid_value"))
     return seconds
-
-
-async def refuse(send: Send, refused: Refusal, request_id: bytes, more: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-    """Sends a Refusal as the whole answer."""
-    body = refused.body
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        *more,
-        *((name.encode(), value.encode()) for name, value in refused.headers.items()),
-    ]
-    if request_id:
-        headers.append((b"x-request-id", request_id))
-    if refused.status == 413:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})

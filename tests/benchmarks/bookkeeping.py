@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.gateway.admission import Admission, Klass
-from engine.gateway.body import fields_of
+from engine.gateway.body import Message, fields_of
+from engine.gateway.exchange import Exchange
 from engine.gateway.keys import Key, Keys, Limits
 from engine.gateway.limits import KeyLimits
+from engine.gateway.metrics import Counts
+from engine.gateway.records.ledger import Ledger
 from engine.gateway.records.metering import Events, Whole, asking_for_usage
 from engine.gateway.records.recording import Recorder
-from engine.gateway.records.requestlog import Line, RequestLog
+from engine.gateway.records.requestlog import RequestLog
 
 CALLS = 20_000
 PATH = "/v1/chat/completions"
@@ -39,6 +42,7 @@ def _calls(keys: Keys, url: str, folder: Path) -> dict[str, Callable[[], object]
     admission = Admission(lambda name: 64)
     limits, limited = KeyLimits(lambda key_id: 0), Key("k2", "limited", "user", limits=LIMITS)
     recorder = Recorder(url, RequestLog(folder / "requests.jsonl"))
+    ledger = Ledger(Counts(), recorder)
     events = Events(True)
 
     def admitted() -> None:
@@ -51,16 +55,19 @@ def _calls(keys: Keys, url: str, folder: Path) -> dict[str, Callable[[], object]
         limits.enter(limited)
         limits.leave(limited)
 
-    def metered() -> object:
+    def metered() -> None:
         whole = Whole()
         whole.feed(ANSWER)
         whole.end()
-        return whole.usage
 
-    def recorded() -> None:
-        recorder.record("k1", "sim", 200, 0.02, 0.01, 10, 8)
-        line = Line(recorder.moment(), "id", "k1", "sim", PATH, 200, 0.02, 0.01, 0.0, 10, 8, False, "sim/0")
-        recorder.line(line)
+    ended = Exchange(_nothing, 0.0)
+    ended.key, ended.name, ended.path, ended.status = keys.known(secret), "sim", PATH, 200
+    ended.request_id, ended.label, ended.head_s, ended.latency_s = b"0123456789ab-1", b"sim/0", 0.02, 0.021
+    ended.meter = Whole()
+    ended.meter.feed(ANSWER)
+
+    def counted() -> None:
+        ledger.count(ended, "2026-01-01T00:00:00.000Z")
 
     return {
         "key": lambda: keys.known(secret),
@@ -68,9 +75,13 @@ def _calls(keys: Keys, url: str, folder: Path) -> dict[str, Callable[[], object]
         "admission": admitted,
         "usage": metered,
         "stream": lambda: asking_for_usage(STREAM, fields_of(STREAM), PATH),
-        "record": recorded,
+        "count": counted,
         "event": lambda: events.feed(EVENT),
     }
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
 
 
 def _microseconds(call: Callable[[], object]) -> float:
@@ -80,9 +91,10 @@ def _microseconds(call: Callable[[], object]) -> float:
 def line(found: dict[str, float]) -> str:
     """All of it in one line; a key without limits skips those."""
     us = {name: f"{value:.1f}" for name, value in found.items()}
-    total = sum(found[name] for name in ("key", "admission", "usage", "record"))
+    total = sum(found[name] for name in ("key", "admission", "usage", "count"))
     parts = (
-        f"key {us['key']}, admission {us['admission']}, usage read {us['usage']}, recorded and logged {us['record']}"
+        f"key {us['key']}, admission {us['admission']}, usage kept {us['usage']}; counted and logged {us['count']}, "
+        "in runs between requests"
     )
     more = f"a key's limits {us['limits']} more, a stream {us['stream']} more, {found['event']:.2f} a streamed event"
     return f"keys, admission and accounting: {total:.1f} us a request ({parts}); {more}"

@@ -77,9 +77,10 @@ class Ledger:
     def _count_first(self, number: int) -> None:
         at = self._recorder.moment()
         for _ in range(number):
-            self._count(self._ended.popleft(), at)
+            self.count(self._ended.popleft(), at)
 
-    def _count(self, ended: Ended, at: str) -> None:
+    def count(self, ended: Ended, at: str) -> None:
+        """Into the counters, the usage and the log; `at` is its time there, as `Recorder.moment` gives it."""
         counts, recorder, key = self._counts, self._recorder, ended.key
         counts.ended(ended.name, ended.status)
         if ended.error:
