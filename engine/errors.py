@@ -16,6 +16,7 @@
     ├── AccessDenied            no key, an unknown one, or one without the right
     ├── Overloaded              carries retry_after_s
     ├── GatewayError            the gateway answered an error (raised by EngineClient); carries its status and code
+    ├── DatabaseError           the database of keys, usage, verdicts or feedback does not answer
     └── NginxError              nginx refused its configuration or did not start
 
 A message says what was tried, what came back, and where to look.
@@ -100,6 +101,10 @@ class GatewayError(EngineError):
     def __init__(self, message: str, status: int, code: str | None = None) -> None:
         self.status, self.code = status, code
         super().__init__(message)
+
+
+class DatabaseError(EngineError):
+    pass
 
 
 class NginxError(EngineError):

@@ -70,8 +70,9 @@ class Gateway:
         self.forwarder = Forwarder(self.routes, self.counts)
         self.ledger = Ledger(self.counts, self.recorder)
         self.relay = Relay(self.routes, keys, self.counts, self.forwarder, self.admission, self.limits, self.ledger)
-        asker = Asker(self.routes, self.forwarder, self.admission, self.routes.limit, self.limits, self.recorder.ledger)
-        self.advanced = Advanced(asker, keys, settings, self.recorder.bypassed, (OPERATOR,))
+        limit, record = self.routes.limit, self.recorder.answered
+        asker = Asker(self.routes, self.forwarder, self.admission, limit, self.limits, record)
+        self.advanced = Advanced(asker, keys, settings, self.counts, self.recorder, (OPERATOR,))
         self.relay.tribunal = self.advanced.tribunal_model
         self.api = _api(self, control, keys, f"http://{settings.host}:{settings.address_port}")
 

@@ -72,6 +72,7 @@ KINDS: tuple[tuple[type[Exception], int, str, str], ...] = (
     (errors.ReplicaError, 502, "api_error", "replica_failed"),
     (errors.EndpointTimedOut, 504, "timeout_error", "replica_timed_out"),
     (errors.EndpointError, 502, "api_error", "replica_unreachable"),
+    (errors.DatabaseError, 503, "server_error", "database_error"),
     (errors.NginxError, 500, "server_error", "nginx_error"),
     (errors.EngineError, 500, "server_error", "engine_error"),
 )
@@ -157,7 +158,7 @@ _MEANINGS = {
     422: "a value is wrong; `param` names it",
     429: "too many requests; see Retry-After",
     502: "no replica, or no scheduler, gave an answer",
-    503: "not ready yet; see Retry-After",
+    503: "not ready yet, or the database does not answer; see Retry-After",
     504: "no answer in time",
 }
 ERRORS: dict[int | str, dict[str, Any]] = {

@@ -234,7 +234,8 @@ async def test_a_database_that_fails_fails_no_request(gateway, replica):
         with sqlite3.connect(gateway.database.removeprefix("sqlite:///")) as connection:
             connection.execute("ALTER TABLE usage RENAME TO away")
         assert (await client.post(CHAT, json=BODY)).status_code == 200
-        assert (await client.get("/api/usage")).status_code == 500
+        down = await client.get("/api/usage")
+        assert down.status_code == 503 and down.json()["error"]["code"] == "database_error"
         with sqlite3.connect(gateway.database.removeprefix("sqlite:///")) as connection:
             connection.execute("ALTER TABLE away RENAME TO usage")
         connection.close()

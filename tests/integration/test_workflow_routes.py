@@ -228,6 +228,10 @@ def test_a_tribunal_accepts_rejects_and_is_logged(start) -> None:
         assert [row["accepted"] for row in rows] == [False, False, True]
         assert rows[1]["rounds"] == 2 and rows[1]["laws_hash"] and rows[1]["usage"]["total_tokens"] > 0
         assert [row["model"] for row in admin.verdicts("accepted")] == ["good"]
+    with running.http() as http:
+        metrics = http.get("/metrics").text
+    assert 'engine_verdicts_total{model="good",outcome="accepted"} 1.0' in metrics
+    assert 'engine_verdicts_total{model="bad",outcome="rejected"} 1.0' in metrics
 
 
 async def test_a_tribunal_streams_its_steps(start) -> None:
@@ -247,6 +251,16 @@ def test_a_long_prompt_is_read_in_parts(start) -> None:
     assert abs(answer["tokens"] - len(text.split())) < 20
 
 
+def test_a_long_prompts_answer_is_reviewed_by_the_tribunal(start) -> None:
+    running = start(sim=["--latency-ms", "2", "--context", "600", "--reply", KEPT])
+    body = {"model": "sim", "text": "A sentence. " * 50, "tribunal": {"laws": LAWS, "max_rounds": 1}}
+    with running.http() as http:
+        answer = http.post("/v1/longprompt", json=body).json()
+        assert answer["accepted"] is True and len(answer["review"]["rounds"][0]["findings"]) == 2
+        unknown = http.post("/v1/longprompt", json={**body, "tribunal": "no-such-laws"})
+        assert unknown.status_code == 404 and "no-such-laws" in error_of(unknown)["message"]
+
+
 def test_at_a_peak_the_model_answers_alone_and_says_so(start) -> None:
     running = start(sim=["--latency-ms", "400", "--capacity", "2"])
     secret = running.key()
@@ -256,7 +270,9 @@ def test_at_a_peak_the_model_answers_alone_and_says_so(start) -> None:
         time.sleep(0.2)
         answer = http.post("/v1/tribunal", json={"model": "sim", "messages": HELLO, "laws": LAWS})
         chat = http.post("/v1/chat/completions", json={"model": "tribunal/sim", "messages": HELLO})
+        long = http.post("/v1/longprompt", json={"model": "sim", "text": "A sentence. " * 50})
         busy.join()
+        assert long.headers["x-engine-bypass"] == "peak" and long.json()["bypassed"] == "peak" and long.json()["answer"]
         assert answer.headers["x-engine-bypass"] == "peak" and chat.headers["x-engine-bypass"] == "peak"
         assert answer.json()["accepted"] is None and answer.json()["bypassed"] == "peak" and answer.json()["answer"]
         later = http.post("/v1/tribunal", json={"model": "sim", "messages": HELLO, "laws": LAWS, "max_rounds": 1})
@@ -269,6 +285,7 @@ def test_at_a_peak_the_model_answers_alone_and_says_so(start) -> None:
     [
         ("/v1/bulk", {"requests": [{"prompt": "a"}] * 50}),
         ("/v1/tribunal", {"messages": HELLO}),
+        ("/v1/longprompt", {"text": "One sentence of many. " * 400, "chunk_tokens": 100}),
         ("/v1/chat/completions", {"messages": HELLO}),
     ],
 )
@@ -385,6 +402,23 @@ def test_a_batch_is_cancelled_and_what_is_done_stays(start) -> None:
         assert len(client.files.content(batch.output_file_id).text.splitlines()) == batch.request_counts.completed
         with pytest.raises(openai.ConflictError):
             client.batches.cancel(made.id)
+
+
+def test_a_batch_whose_key_is_revoked_fails_and_keeps_what_is_done(start) -> None:
+    flags = ["--latency-ms", "200", "--capacity", "1"]
+    running = start(sim=flags)
+    key, secret = running.keys.create("leaver", "user")
+    with openai.OpenAI(base_url=running.url + "/v1", api_key=secret, max_retries=0) as client:
+        file = client.files.create(file=("in.jsonl", lines(50)), purpose="batch")
+        id = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h").id
+        wait_for(lambda: client.batches.retrieve(id).request_counts.completed > 1)
+    running.keys.revoke(key.id)
+    running.stop()
+    again = start(restart=True, sim=flags)
+    with openai.OpenAI(base_url=again.url + "/v1", api_key="operator", max_retries=0) as client:
+        batch = finished(client, id)
+        assert batch.status == "failed" and "revoked" in batch.errors.data[0].message
+        assert len(client.files.content(batch.output_file_id).text.splitlines()) == batch.request_counts.completed > 1
 
 
 def test_a_batch_goes_on_after_a_restart_and_repeats_nothing(start) -> None:

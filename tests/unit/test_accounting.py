@@ -152,10 +152,10 @@ async def test_at_most_a_second_is_lost_in_a_crash(tmp_path):
     await other.stop()
 
 
-async def test_the_ledger_of_the_workflows_counts_alike(tmp_path):
+async def test_what_workflows_asked_is_counted_alike(tmp_path):
     recorder = Recorder(f"sqlite:///{tmp_path / 'engine.db'}", now=Clock())
-    recorder.ledger(Key("k1", "demo", "user"), "sim", 200, {"prompt_tokens": 4, "completion_tokens": 2}, 0.5)
-    recorder.ledger(Key("k1", "demo", "user"), "sim", 502, None, 0.5)
+    recorder.answered(Key("k1", "demo", "user"), "sim", 200, {"prompt_tokens": 4, "completion_tokens": 2}, 0.5)
+    recorder.answered(Key("k1", "demo", "user"), "sim", 502, None, 0.5)
     assert [(r["requests"], r["errors"], r["total_tokens"]) for r in await rows(recorder)] == [(2, 1, 6)]
     await recorder.stop()
 

@@ -29,14 +29,14 @@ LONGEST_PAUSE_S = 10.0
 Complete = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
-class Ledger(Protocol):
+class Record(Protocol):
     """Who writes down what was used; `usage` is the inference engine's own. Never blocks, never raises."""
 
     def __call__(self, key: Key, model: str, status: int, usage: dict[str, Any] | None, seconds: float) -> None: ...
 
 
 def unrecorded(key: Key, model: str, status: int, usage: dict[str, Any] | None, seconds: float) -> None:
-    """A Ledger for those who keep none."""
+    """A Record for those who keep none."""
 
 
 class Patient:
@@ -75,11 +75,11 @@ class Asker:
         admission: Admission,
         limit: Callable[[str], int],
         limits: KeyLimits,
-        ledger: Ledger = unrecorded,
+        record: Record = unrecorded,
     ) -> None:
         """`limit` tells how many requests a deployment can work on now, by its name."""
         self._routes, self._forwarder, self._admission = routes, forwarder, admission
-        self._limit, self._limits, self._ledger = limit, limits, ledger
+        self._limit, self._limits, self._record = limit, limits, record
 
     def completer(self, use: Use) -> Complete:
         """A `complete` for workflows."""
@@ -178,7 +178,7 @@ class Asker:
             raise
         finally:
             self._limits.leave(use.key)
-            self._ledger(use.key, name, status, usage if isinstance(usage, dict) else None, loop.time() - begun)
+            self._record(use.key, name, status, usage if isinstance(usage, dict) else None, loop.time() - begun)
 
     async def _exchange(self, model: str, path: str, body: bytes) -> tuple[int, bytes]:
         line = b"POST %b HTTP/1.1\r\n" % path.encode()

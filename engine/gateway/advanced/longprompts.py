@@ -66,7 +66,7 @@ def router(workflows: Workflows) -> APIRouter:
         await workflows.asker.ready(wanted.model, key)
         peak = workflows.asker.is_peak(wanted.model)
         if peak:
-            workflows.bypassed(key.id, workflows.asker.name(wanted.model))
+            workflows.bypassed(key, workflows.asker.name(wanted.model))
         steps = _steps(workflows, await _task(wanted, workflows), key, peak)
         if wanted.stream:
             return Events(step_events("longprompt", steps), bypass_header(peak))

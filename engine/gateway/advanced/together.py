@@ -1,7 +1,6 @@
 """Workflows, batches, verdicts and feedback put together: their routes, and what runs in the background for them."""
 
 import asyncio
-from collections.abc import Callable
 
 from fastapi import FastAPI
 
@@ -11,7 +10,9 @@ from engine.gateway.advanced.batch_runner import BatchRunner
 from engine.gateway.advanced.batch_store import BatchStore
 from engine.gateway.advanced.tribunal_model import TribunalModel
 from engine.gateway.keys import Key, Keys
+from engine.gateway.metrics import Counts
 from engine.gateway.records.journal import Journal
+from engine.gateway.records.recording import Recorder
 from engine.settings import Settings
 
 
@@ -23,16 +24,17 @@ class Advanced:
         asker: Asker,
         keys: Keys,
         settings: Settings,
-        bypassed: Callable[[str, str], None],
+        counts: Counts,
+        recorder: Recorder,
         fixed: tuple[Key, ...] = (),
     ) -> None:
-        """`bypassed` is told the key and the model of a workflow that fell back to the plain model.
+        """`counts` and `recorder` are told of outcomes and of workflows that fell back to the plain model.
 
         `fixed` are keys that stand in no database and may own batches, too.
         """
         self._keys, self._fixed = keys, {key.id: key for key in fixed}
         self._journal = Journal(settings.database_url)
-        self.workflows = workflows.Workflows(asker, self._journal, settings.templates / "laws", bypassed)
+        self.workflows = workflows.Workflows(asker, self._journal, settings.templates / "laws", counts, recorder)
         self.tribunal_model = TribunalModel(self.workflows)
         self._store = BatchStore(settings.local / "batches", settings.keep_days)
         self._runner = BatchRunner(self._store, asker, self._key)

@@ -16,8 +16,10 @@ from engine.gateway.admission import Klass
 from engine.gateway.advanced.asker import Asker, Use, encode
 from engine.gateway.advanced.leaving import Events, unless_left
 from engine.gateway.keys import Key
+from engine.gateway.metrics import Counts
 from engine.gateway.protocol import refusal
-from engine.gateway.records.journal import Journal
+from engine.gateway.records.journal import Journal, outcome
+from engine.gateway.records.recording import Recorder
 from engine.workflows import bulk as bulk_workflow
 from engine.workflows.complete import Usage
 from engine.workflows.laws import LawSet, choose, load_laws
@@ -81,10 +83,14 @@ class TribunalWanted(Wanted):
 class Workflows:
     """Runs workflows for a key; the routes, the `tribunal/…` model names and batches all come here."""
 
-    def __init__(self, asker: Asker, journal: Journal, laws: Path, bypassed: Callable[[str, str], None]) -> None:
+    def __init__(self, asker: Asker, journal: Journal, laws: Path, counts: Counts, recorder: Recorder) -> None:
         """`laws` is the folder of the sets, read anew at each use, for operators edit it."""
         self.asker, self._journal, self._laws = asker, journal, laws
-        self.bypassed = bypassed
+        self._counts, self._recorder = counts, recorder
+
+    def bypassed(self, key: Key, model: str) -> None:
+        """A workflow on a deployment falls back to the plain model."""
+        self._recorder.bypassed(key.id, model)
 
     async def laws(self) -> dict[str, LawSet]:
         return await asyncio.to_thread(load_laws, self._laws)
@@ -104,9 +110,11 @@ class Workflows:
         """A verdict that cannot be written down is still the client's."""
         name = self.asker.name(case.model)
         if verdict.bypassed:
-            self.bypassed(key.id, name)
+            self.bypassed(key, name)
+        record = verdict_record(name, verdict, seconds)
+        self._counts.judged(name, outcome(record))
         try:
-            await asyncio.to_thread(self._journal.add_verdict, key.id, verdict_record(name, verdict, seconds))
+            await asyncio.to_thread(self._journal.add_verdict, key.id, record)
         except Exception as error:
             log.warning("a verdict on %s was not written down: %s", name, error)
 

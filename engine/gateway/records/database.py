@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from engine.errors import ConfigurationError, EngineError
+from engine.errors import ConfigurationError, DatabaseError
 
 CONNECT_TIMEOUT_S = 5
 BACKENDS = ("sqlite", "postgresql")
@@ -43,12 +43,12 @@ def connect(url: str, metadata: sa.MetaData) -> sa.Engine:
 
 @contextmanager
 def told(what: str, url: str) -> Iterator[None]:
-    """Makes an EngineError of whatever the database raises, without its password."""
+    """Makes a DatabaseError of whatever the database raises, without its password."""
     try:
         yield
     except (sa.exc.SQLAlchemyError, OSError) as error:
         shown = sa.make_url(url).render_as_string(hide_password=True)
-        raise EngineError(f"the {what} database {shown} failed: {str(error).splitlines()[0]}") from error
+        raise DatabaseError(f"the {what} database {shown} failed: {str(error).splitlines()[0]}") from error
 
 
 def add(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:

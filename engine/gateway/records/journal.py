@@ -46,9 +46,7 @@ class Journal:
 
     def add_verdict(self, key_id: str, record: Mapping[str, Any]) -> str:
         """Writes a tribunal's outcome down; returns its id. `record` has `accepted` and `bypassed`, and no prompts."""
-        accepted = record.get("accepted")
-        kind = BYPASSED if accepted is None else ACCEPTED if accepted else REJECTED
-        return self._add(VERDICTS, key_id, kind, dict(record))
+        return self._add(VERDICTS, key_id, outcome(record), dict(record))
 
     def verdicts(self, limit: int = 100, outcome: str | None = None, model: str | None = None) -> list[dict[str, Any]]:
         """The latest first."""
@@ -93,6 +91,12 @@ class Journal:
 
     def _told(self) -> AbstractContextManager[None]:
         return told("journal", self._url)
+
+
+def outcome(record: Mapping[str, Any]) -> str:
+    """Of a verdict's record: accepted, rejected, or bypassed where nobody judged."""
+    accepted = record.get("accepted")
+    return BYPASSED if accepted is None else ACCEPTED if accepted else REJECTED
 
 
 def _masked(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from engine.gateway.keys import Key
+from engine.gateway.keys import NO_LIMITS, Key
 from engine.gateway.metrics import Counts
 from engine.gateway.records.metering import Meter
 from engine.gateway.records.recording import Recorder
@@ -53,9 +53,13 @@ class Ledger:
         self._due = False
 
     def add(self, ended: Ended) -> None:
-        """Costs less than a microsecond; its time is the moment of its counting."""
+        """Costs less than a microsecond; its time is the moment of its counting. A key with limits is counted at once,
+        for its next request is measured by it.
+        """
         self._ended.append(ended)
-        if not self._due:
+        if ended.key is not None and ended.key.limits is not NO_LIMITS:
+            self.settle()
+        elif not self._due:
             self._due = True
             asyncio.get_running_loop().call_later(SETTLE_S, self._run)
 

@@ -72,7 +72,7 @@ class Recorder:
         if prompt or completion:
             self._tokens[key_id] = self._tokens.get(key_id, 0) + prompt + completion
 
-    def ledger(self, key: Key, model: str, status: int, usage: dict[str, Any] | None, seconds: float) -> None:
+    def answered(self, key: Key, model: str, status: int, usage: dict[str, Any] | None, seconds: float) -> None:
         """`record` for those who hold the engine's usage as it came in JSON."""
         used = usage_of(usage)
         self.record(key.id, model, status, seconds, None, used.prompt if used else 0, used.completion if used else 0)
