@@ -43,6 +43,7 @@ lint: install ## ruff and mypy
 bench: install ## what the path costs: direct, NGINX and our gateway in one run
 	@tests/install.sh
 	@$(BIN)/python -m tests.benchmarks.bench_path
+	@$(BIN)/python -m tests.benchmarks.bench_workflows
 
 cluster: ## a real Slurm with four nodes and two kinds of fake GPUs on this machine
 	@tests/install.sh
