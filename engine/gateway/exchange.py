@@ -2,9 +2,9 @@
 
 import asyncio
 
-from engine.gateway.admission import Waiter
 from engine.gateway.body import ClientLeft, Receive
 from engine.gateway.connection import Response
+from engine.gateway.gates import Waiter
 from engine.gateway.keys import Key
 from engine.gateway.metrics import NO_MODEL
 from engine.gateway.records.metering import Meter

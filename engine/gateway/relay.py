@@ -10,12 +10,13 @@ from typing import Any
 
 from engine.errors import AccessDenied, EndpointError, EngineError
 from engine.gateway.access import NO_KEY, WRONG_KEY
-from engine.gateway.admission import Admission, Klass, Ticket
+from engine.gateway.admission import Admission
 from engine.gateway.answering import Send, pass_body, passed_back, refuse
 from engine.gateway.body import ClientLeft, Receive, discard, fields_of, read_body, renamed
 from engine.gateway.connection import Response
 from engine.gateway.exchange import Exchange
 from engine.gateway.forwarding import Forwarder
+from engine.gateway.gates import Klass, Ticket
 from engine.gateway.keys import NO_LIMITS, Key, Keys
 from engine.gateway.limits import KeyLimits, require_model
 from engine.gateway.metrics import Counts

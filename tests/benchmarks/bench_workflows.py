@@ -1,4 +1,4 @@
-"""What the paper says of bulk, on a whole engine with simulated replicas: speed-up by replicas, and who waits. `make bench`.
+"""What the paper says of bulk, on a whole engine with simulated replicas: speed-up, and who waits. `make bench`.
 
 A bulk of 20 requests a slot is timed against the ideal of a server that never idles, for one and for two replicas. Then
 single requests are timed alone and beside a bulk that fills every slot: they go first, so that they wait for the next

@@ -6,9 +6,10 @@ import timeit
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.gateway.admission import Admission, Klass
+from engine.gateway.admission import Admission
 from engine.gateway.body import Message, fields_of
 from engine.gateway.exchange import Exchange
+from engine.gateway.gates import Klass
 from engine.gateway.keys import Key, Keys, Limits
 from engine.gateway.limits import KeyLimits
 from engine.gateway.metrics import Counts

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import Overloaded, UnknownName
-from engine.gateway.admission import Admission, Klass, Ticket
+from engine.gateway.admission import Admission
+from engine.gateway.gates import Klass, Ticket
 
 
 class Clock:

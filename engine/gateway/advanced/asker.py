@@ -1,29 +1,24 @@
 """Completions from inside the gateway: what workflows and batches ask goes the same way as everybody's requests."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import msgspec
-
 from engine.errors import EndpointError, EngineError
-from engine.fleet.deployments import Deployment
-from engine.gateway.admission import Admission, Klass
+from engine.gateway.admission import Admission
+from engine.gateway.advanced import tokens
+from engine.gateway.advanced.answers import decoded_answer, encode
 from engine.gateway.connection import Response
 from engine.gateway.forwarding import Forwarder
+from engine.gateway.gates import Klass
 from engine.gateway.keys import Key
 from engine.gateway.limits import KeyLimits, require_model
 from engine.gateway.protocol import Refusal, Refused, refusal
 from engine.gateway.routes import Routes
 
 CHAT = "/v1/chat/completions"
-# A word of most languages is fewer tokens than this many bytes; without a /tokenize the estimate errs high.
-BYTES_PER_TOKEN = 2
-# What `/tokenize` of each inference engine calls the text.
-TEXT_FIELD = {"vllm": "prompt", "simulator": "prompt", "sglang": "prompt", "llamacpp": "content", "tgi": "inputs"}
 LONGEST_ANSWER = 64 * 1024 * 1024
 LONGEST_PAUSE_S = 10.0
 Complete = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -112,17 +107,17 @@ class Asker:
     async def count(self, model: str, text: str) -> int:
         """Tokens of a text as the model's replica counts them; where it cannot, an estimate that errs high."""
         route = self._routes.serving(model)
-        field = TEXT_FIELD.get(route.status.deployment.engine)
+        field = tokens.TEXT_FIELD.get(route.status.deployment.engine)
         if field is not None:
             body = encode({"model": route.name, field: text})
             try:
                 status, answer = await self._exchange(model, "/tokenize", body)
             except EndpointError:
                 status, answer = 502, b""
-            counted = _counted(answer) if status == 200 else None
+            counted = tokens.counted(answer) if status == 200 else None
             if counted is not None:
                 return counted
-        return estimate(text)
+        return tokens.estimate(text)
 
     def capacity(self, model: str, key: Key) -> int:
         """Requests that a deployment can work on at once now for a key; at least 1, for what is about to serve."""
@@ -156,7 +151,7 @@ class Asker:
     def context(self, model: str) -> int:
         """Tokens that a request and its answer may have together; 0 when nobody knows."""
         deployment = self._routes.find(model).status.deployment
-        return context(deployment)
+        return tokens.context(deployment)
 
     async def _once(self, model: str, body: dict[str, Any], use: Use) -> dict[str, Any]:
         route = self._routes.serving(model)
@@ -170,7 +165,7 @@ class Asker:
         try:
             async with self._admission.slot(name, use.key.id, use.klass, self._limit(name)):
                 status, answer = await self._exchange(name, use.path, encoded)
-            decoded = _decoded(status, answer, name)
+            decoded = decoded_answer(status, answer, name)
             usage = decoded.get("usage")
             return decoded
         except EngineError as error:
@@ -197,75 +192,3 @@ class Asker:
         finally:
             target.in_flight -= 1
             response.close()
-
-
-def encode(value: Any) -> bytes:
-    """JSON of anything that was JSON before, lone surrogates and endless numbers included."""
-    try:
-        return msgspec.json.encode(value)
-    except (UnicodeEncodeError, OverflowError, RecursionError):
-        return json.dumps(value).encode()
-
-
-def estimate(text: str) -> int:
-    return len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN + 1
-
-
-def context(deployment: Deployment) -> int:
-    """Of one deployment: its arguments before its model's row, and llama.cpp's divided among its slots."""
-    arguments = {**(deployment.model.arguments if deployment.model else {}), **deployment.arguments}
-    plain = {name.replace("-", "_"): value for name, value in arguments.items()}
-    for name in ("max_model_len", "max_total_tokens", "context_length", "context"):
-        if plain.get(name, "").isdecimal():
-            return int(plain[name])
-    if plain.get("ctx_size", "").isdecimal():
-        slots = plain.get("parallel", "4")
-        return int(plain["ctx_size"]) // max(1, int(slots) if slots.isdecimal() else 1)
-    return deployment.model.context or 0 if deployment.model else 0
-
-
-def _decoded(status: int, answer: bytes, name: str) -> dict[str, Any]:
-    try:
-        decoded = json.loads(answer)
-    except ValueError:
-        decoded = None
-    if status == 401:
-        raise Refused(Refusal(502, f"a replica of {name!r} does not take our key", "api_error", "replica_key"))
-    if status >= 400:
-        raise Refused(_told(status, decoded, answer, name))
-    if not isinstance(decoded, dict):
-        raise EndpointError(f"{name!r} answered {status} with what is no JSON object: {answer[:200]!r}")
-    return decoded
-
-
-def _told(status: int, decoded: Any, answer: bytes, name: str) -> Refusal:
-    """The replica's own error in our words' shape."""
-    error = decoded.get("error", decoded) if isinstance(decoded, dict) else None
-    said = error if isinstance(error, dict) else {"message": error}
-    message = str(said.get("message") or said.get("detail") or answer[:300].decode(errors="replace") or "nothing")
-    kind = "invalid_request_error" if status < 500 else "api_error"
-    retry_after_s = 1 if status == 429 else None
-    code, param = said.get("code"), said.get("param")
-    return Refusal(
-        status,
-        f"{name!r} answered {status}: {message}",
-        kind,
-        str(code) if code is not None else None,
-        str(param) if param is not None else None,
-        retry_after_s,
-    )
-
-
-def _counted(answer: bytes) -> int | None:
-    try:
-        decoded = json.loads(answer)
-    except ValueError:
-        return None
-    if isinstance(decoded, list):
-        return len(decoded)
-    if isinstance(decoded, dict):
-        if isinstance(decoded.get("count"), int):
-            return int(decoded["count"])
-        if isinstance(decoded.get("tokens"), list):
-            return len(decoded["tokens"])
-    return None

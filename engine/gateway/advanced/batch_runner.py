@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from engine.errors import EngineError, UnknownName
-from engine.gateway.admission import Klass
 from engine.gateway.advanced.asker import Asker, Use
 from engine.gateway.advanced.batch_store import BatchStore, Results
 from engine.gateway.advanced.batches import ENDED, Batch, InvalidInput, Item
+from engine.gateway.gates import Klass
 from engine.gateway.keys import Key
 from engine.gateway.protocol import refusal
 from engine.workflows.parallel import as_they_end

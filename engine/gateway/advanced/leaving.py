@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from engine.errors import EngineError
-from engine.gateway.advanced.asker import encode
+from engine.gateway.advanced.answers import encode
 from engine.gateway.protocol import Refusal, Refused, refusal
 
 log = logging.getLogger("engine.gateway")

@@ -8,7 +8,6 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import ConfigurationError
-from engine.gateway.admission import Klass
 from engine.gateway.advanced.asker import Use
 from engine.gateway.advanced.leaving import Events, unless_left
 from engine.gateway.advanced.workflows import (
@@ -25,6 +24,7 @@ from engine.gateway.advanced.workflows import (
     room,
     step_events,
 )
+from engine.gateway.gates import Klass
 from engine.gateway.keys import Key
 from engine.workflows.laws import choose
 from engine.workflows.longprompt import Step, Task, longprompt, of_messages

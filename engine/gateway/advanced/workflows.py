@@ -12,9 +12,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.gateway.access import any_key
-from engine.gateway.admission import Klass
-from engine.gateway.advanced.asker import Asker, Use, encode
+from engine.gateway.advanced.answers import encode
+from engine.gateway.advanced.asker import Asker, Use
 from engine.gateway.advanced.leaving import Events, unless_left
+from engine.gateway.gates import Klass
 from engine.gateway.keys import Key
 from engine.gateway.metrics import Counts
 from engine.gateway.protocol import refusal
