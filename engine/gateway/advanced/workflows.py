@@ -32,7 +32,7 @@ ITEMS_MOST = 100_000
 NOT_PARAMETERS = frozenset({"stream", "stream_options", "n"})
 DEFAULT_LAWS = "default"
 BULK_PATIENCE_S = 600.0
-WORKFLOW_PATIENCE_S = 60.0
+WORKFLOW_PATIENCE_S = 300.0
 CALLER = Depends(any_key)
 JSON_OR_EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
