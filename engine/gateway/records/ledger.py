@@ -5,6 +5,8 @@ do not wait for the books of those before them.
 """
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -17,9 +19,9 @@ from engine.gateway.records.metering import Meter
 from engine.gateway.records.recording import Recorder
 from engine.gateway.records.requestlog import Line
 
-# How long a request may go uncounted, and how many are counted without a look at the network.
+# How long a request may go uncounted, and for how long at a time others are counted without a look at the network.
 SETTLE_S = 0.005
-RUN_MOST = 64
+RUN_S = 0.0005
 
 T = TypeVar("T")
 
@@ -65,7 +67,7 @@ class Ledger:
 
     def settle(self) -> None:
         """Counts all that has ended up to now."""
-        self._count_first(len(self._ended))
+        self._count_until(math.inf)
 
     async def ask(self, question: Callable[[sa.Connection], T]) -> T:
         """Runs a query on all that has happened up to now; raises EngineError when the database fails."""
@@ -73,14 +75,14 @@ class Ledger:
         return await self._recorder.ask(question)
 
     def _run(self) -> None:
-        self._count_first(min(RUN_MOST, len(self._ended)))
+        self._count_until(time.perf_counter() + RUN_S)
         self._due = bool(self._ended)
         if self._due:
             asyncio.get_running_loop().call_soon(self._run)
 
-    def _count_first(self, number: int) -> None:
+    def _count_until(self, deadline: float) -> None:
         at = self._recorder.moment()
-        for _ in range(number):
+        while self._ended and time.perf_counter() < deadline:
             self.count(self._ended.popleft(), at)
 
     def count(self, ended: Ended, at: str) -> None:
