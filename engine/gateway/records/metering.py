@@ -11,7 +11,8 @@ import msgspec
 
 from engine.gateway.body import Fields
 
-# Bodies that are larger, of embeddings for example, have their usage looked for in their end alone.
+# Bodies that are larger, of embeddings for example, have their usage looked for in their end alone; of a stream it is
+# the last event, so that of events that come together only the last ones are looked at.
 LONGEST_PARSED = 1024 * 1024
 TAIL = 4096
 # An event that grows larger than this without an end passes unread.
@@ -118,7 +119,7 @@ class Events:
         if self._held:
             data = self._held + data
             self._held = b""
-        if data.endswith(EVENT_ENDS) and not _tells_usage(data):
+        if data.endswith(EVENT_ENDS) and _told_at(data) < 0:
             return data
         return self._read(data)
 
@@ -128,19 +129,20 @@ class Events:
         return self._event(held) if held else b""
 
     def _read(self, data: bytes) -> bytes:
-        whole = max((data.rfind(end) + len(end) for end in EVENT_ENDS if end in data), default=0)
+        whole = _end_of_events(data)
         self._held = data[whole:]
         data = data[:whole]
-        if _tells_usage(data):
-            begins = [0, *(end.end() for end in _event_end.finditer(data)), whole]
-            data = b"".join(self._event(data[begin:end]) for begin, end in pairwise(begins))
+        if (at := _told_at(data)) >= 0:
+            first = _end_of_events(data[:at])
+            begins = [first, *(end.end() for end in _event_end.finditer(data, first)), whole]
+            data = data[:first] + b"".join(self._event(data[begin:end]) for begin, end in pairwise(begins))
         if len(self._held) > LONGEST_EVENT:
             data += self._held
             self._held = b""
         return data
 
     def _event(self, event: bytes) -> bytes:
-        if not _tells_usage(event):
+        if _told_at(event) < 0:
             return event
         at = event.find(b"data:")
         try:
@@ -165,9 +167,19 @@ def usage_of(told: dict[str, Any] | None) -> Usage | None:
         return None
 
 
-def _tells_usage(data: bytes) -> bool:
-    """Whether there is a usage in it; engines put `"usage": null` into every event that has none."""
-    return NAMED in data and _told(data) is not None
+def _told_at(data: bytes) -> int:
+    """Where the last events begin to tell a usage, or -1; engines put `"usage": null` into those that have none."""
+    at = data.find(NAMED, max(0, len(data) - TAIL))
+    told = _told(data, at) if at >= 0 else None
+    return told.start() if told else -1
+
+
+def _end_of_events(data: bytes) -> int:
+    """Where the last whole event ends, 0 where none does; looked for from behind, for data may be long."""
+    end = data.rfind(b"\n\n") + 2
+    end = end if end > 1 else 0
+    crlf = data.rfind(b"\r\n\r\n", max(0, end - 3))
+    return crlf + 4 if crlf >= 0 else end
 
 
 def _read(data: bytes) -> Usage | None:
