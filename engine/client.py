@@ -188,7 +188,12 @@ def _raise_for(response: httpx.Response) -> None:
     message = _message(body) or f"{_where(response)} answered {response.status_code}: {response.text[:200]}"
     if response.status_code in (401, 403):
         raise AccessDenied(message)
-    raise GatewayError(message, response.status_code, _code(body))
+    raise GatewayError(message, response.status_code, _code(body), _retry_after_s(response))
+
+
+def _retry_after_s(response: httpx.Response) -> int | None:
+    told = response.headers.get("retry-after", "")
+    return int(told) if told.isdecimal() else None
 
 
 def _where(response: httpx.Response) -> str:

@@ -15,7 +15,7 @@
     │   └── EndpointTimedOut
     ├── AccessDenied            no key, an unknown one, or one without the right
     ├── Overloaded              carries retry_after_s
-    ├── GatewayError            the gateway answered an error (raised by EngineClient); carries its status and code
+    ├── GatewayError            the gateway answered an error (raised by EngineClient); carries its status, code and retry_after_s
     ├── DatabaseError           the database of keys, usage, verdicts or feedback does not answer
     └── NginxError              nginx refused its configuration or did not start
 
@@ -98,8 +98,8 @@ class Overloaded(EngineError):
 
 
 class GatewayError(EngineError):
-    def __init__(self, message: str, status: int, code: str | None = None) -> None:
-        self.status, self.code = status, code
+    def __init__(self, message: str, status: int, code: str | None = None, retry_after_s: int | None = None) -> None:
+        self.status, self.code, self.retry_after_s = status, code, retry_after_s
         super().__init__(message)
 
 

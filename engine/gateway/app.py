@@ -191,6 +191,7 @@ def model_json(status: Status, load: int) -> dict[str, Any]:
         "reason": reason(status),
         "load": load,
         "context": model.context,
+        "parameters": model.parameters,
         "vision": model.vision,
         "embeddings": model.embeddings,
         "languages": list(model.languages),

@@ -140,6 +140,13 @@ def test_an_error_of_the_gateway_keeps_its_words_status_and_code(
         assert (caught.value.status, caught.value.code) == (status, "model_not_found")
 
 
+def test_an_error_says_when_to_try_again_where_the_gateway_does(ask: Callable[..., Any]) -> None:
+    busy: Answer = lambda request: httpx.Response(429, json=openai_error(), headers={"retry-after": "7"})  # noqa: E731
+    with pytest.raises(GatewayError) as caught:
+        ask(busy, "models")
+    assert caught.value.retry_after_s == 7
+
+
 @pytest.mark.parametrize("body", ["<html>502 Bad Gateway</html>", "", "[]", '{"error": "plain"}', '{"detail": "x"}'])
 def test_an_error_in_another_shape_tells_where_it_came_from(ask: Callable[..., Any], body: str) -> None:
     with pytest.raises(GatewayError, match=r"GET http://gw:8080/v1/models answered 502: ") as caught:
