@@ -15,7 +15,7 @@
     │   └── EndpointTimedOut
     ├── AccessDenied            no key, an unknown one, or one without the right
     ├── Overloaded              carries retry_after_s
-    ├── GatewayError            the gateway answered an error (raised by EngineClient); carries its status, code and retry_after_s
+    ├── GatewayError            the gateway answered an error (raised by EngineClient): status, code, retry_after_s
     ├── DatabaseError           the database of keys, usage, verdicts or feedback does not answer
     └── NginxError              nginx refused its configuration or did not start
 
