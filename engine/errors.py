@@ -17,6 +17,9 @@
     ├── Overloaded              carries retry_after_s
     ├── GatewayError            the gateway answered an error (raised by EngineClient): status, code, retry_after_s
     ├── DatabaseError           the database of keys, usage, verdicts or feedback does not answer
+    ├── RetrievalError
+    │   ├── IndexMissing        there is no index to search; names the command that builds one
+    │   └── IndexRejected       a new generation failed its checks, so the old one stays current
     └── NginxError              nginx refused its configuration or did not start
 
 A message says what was tried, what came back, and where to look.
@@ -104,6 +107,18 @@ class GatewayError(EngineError):
 
 
 class DatabaseError(EngineError):
+    pass
+
+
+class RetrievalError(EngineError):
+    pass
+
+
+class IndexMissing(RetrievalError):
+    pass
+
+
+class IndexRejected(RetrievalError):
     pass
 
 

@@ -1,0 +1,51 @@
+"""What a search finds: passages with their source, and the gate's judgement whether they can answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date as Date
+from typing import Literal
+
+Kind = Literal["text", "contact", "table", "pdf"]
+Way = Literal["hybrid", "rrf", "dense", "lexical"]
+WAYS: tuple[Way, ...] = ("hybrid", "rrf", "dense", "lexical")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of a page, as it can be quoted and cited.
+
+    `url` is the page's canonical address and `urls` are all addresses that lead to the same text. `heading_path` leads
+    from the page's first heading down to the passage. `date` is when the page says that it was last changed, None where it says
+    nothing. `twins` are the same page in other languages (language to address), `twin_dates` their dates where known.
+    `score` is the fused one, 0 to 1, comparable only within one search.
+    """
+
+    id: str
+    url: str
+    title: str
+    text: str
+    heading_path: tuple[str, ...] = ()
+    language: str = "de"
+    date: Date | None = None
+    score: float = 0.0
+    kind: Kind = "text"
+    urls: tuple[str, ...] = ()
+    twins: Mapping[str, str] = field(default_factory=dict)
+    twin_dates: Mapping[str, Date] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether the passages can answer: `score` against the `threshold` that was calibrated for this generation."""
+
+    score: float
+    threshold: float
+    answers: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """The passages, best first, and the gate. Below the gate the passages are still the nearest that there are."""
+
+    passages: tuple[Passage, ...]
+    gate: Gate
