@@ -1,6 +1,7 @@
 """Calls: all that can be asked of a gateway, as methods; how a request travels is the clients' part (client.py)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -53,9 +54,42 @@ class Calls(ABC):
         """Outcomes of tribunals, the latest first; `outcome` is accepted, rejected or bypassed."""
         return self._json("GET", "/api/verdicts", outcome=outcome, model=model, limit=limit)
 
-    def usage(self, first: str | None = None, last: str | None = None) -> Any:
-        """Requests and tokens per day, key and model, from one day to another (YYYY-MM-DD, UTC, both included)."""
-        return self._json("GET", "/api/usage", **{"from": first, "to": last})
+    def verdict_counts(self, days: int = 30, model: str | None = None) -> Any:
+        """Tribunals by outcome, by model and by the laws that first answers violated."""
+        return self._json("GET", "/api/verdicts/counts", days=days, model=model)
+
+    def usage(self, first: str | None = None, last: str | None = None, by: Sequence[str] | None = None) -> Any:
+        """Requests and tokens per day, key and model, from one day to another (YYYY-MM-DD, UTC, both included).
+
+        `by` names fewer of `day`, `key` and `model`, over which the rest is summed.
+        """
+        return self._json("GET", "/api/usage", **{"from": first, "to": last, "by": by})
+
+    def gpu_hours(self, first: str | None = None, last: str | None = None) -> Any:
+        """GPU and CPU hours per day and deployment from Slurm's accounting; `reason` tells why there are none."""
+        return self._json("GET", "/api/gpu-hours", **{"from": first, "to": last})
+
+    def requests(self, limit: int = 100, **filters: Any) -> Any:
+        """The last requests of the log, the latest first; `model`, `key`, `outcome` (ok, error), `slower_than_s`."""
+        return self._json("GET", "/api/requests", limit=limit, **filters)
+
+    def whoami(self) -> Any:
+        """The key that asks: its name, role, limits and the tokens that it used today."""
+        return self._json("GET", "/api/whoami")
+
+    def keys(self) -> Any:
+        return self._json("GET", "/api/keys")
+
+    def key_create(self, name: str, role: str = "user", **limits: Any) -> Any:
+        """`models`, `requests_per_minute`, `tokens_per_day`, `parallel`; the answer's `key` is told this once."""
+        return self._json("POST", "/api/keys", {"name": name, "role": role, **limits})
+
+    def key_limit(self, id: str, **limits: Any) -> Any:
+        """What is left out stays, None takes a limit away."""
+        return self._json("PATCH", f"/api/keys/{quote(id, safe='')}", limits)
+
+    def key_revoke(self, id: str) -> Any:
+        return self._json("DELETE", f"/api/keys/{quote(id, safe='')}")
 
     def traffic(self, begin: str | None = None, end: str | None = None, **query: Any) -> Any:
         """Histograms over time (ISO 8601); `step` in seconds, `by` (model, key, both, none), `model`, `key`."""
@@ -73,8 +107,23 @@ class Calls(ABC):
     def health(self) -> Any:
         return self._json("GET", "/health")
 
+    def overview(self) -> Any:
+        """Health of the parts, models and GPUs summed, traffic of the last minutes, and what needs attention."""
+        return self._json("GET", "/api/overview")
+
+    def catalogue(self) -> Any:
+        return self._json("GET", "/api/catalogue")
+
+    def queue(self) -> Any:
+        """Requests in flight and waiting, and how many there may be, by deployment."""
+        return self._json("GET", "/api/queue")
+
+    def capacity(self) -> Any:
+        """The capacity cards: what sweeps found."""
+        return self._json("GET", "/api/capacity")
+
     def deployments(self) -> Any:
-        """The rows of `engine ps`."""
+        """The rows of `engine ps`, with the load of this moment."""
         return self._json("GET", "/api/deployments")
 
     def deployment(self, name: str) -> Any:
@@ -86,6 +135,14 @@ class Calls(ABC):
 
     def render(self, **request: Any) -> Any:
         return self._json("POST", "/api/render", request)
+
+    def fit(self, **request: Any) -> Any:
+        """Whether a launch fits the cluster's nodes: `possible`, `replicas_now` and `words`."""
+        return self._json("POST", "/api/fit", request)
+
+    def test_only(self, **request: Any) -> Any:
+        """When the scheduler would start a launch; nothing is submitted."""
+        return self._json("POST", "/api/test-only", request)
 
     def scale(self, name: str, replicas: int) -> Any:
         return self._json("PATCH", _deployment(name), {"replicas": replicas})
@@ -105,6 +162,30 @@ class Calls(ABC):
 
     def log(self, name: str, replica: int | None = None, lines: int = 100) -> Any:
         return self._json("GET", _deployment(name, "log"), replica=replica, lines=lines)
+
+    def script(self, name: str, replica: int | None = None) -> Any:
+        """The script that was submitted last, of a stopped deployment, too."""
+        return self._json("GET", _deployment(name, "script"), replica=replica)
+
+    def hosts(self, name: str) -> Any:
+        """The hosts file, and what the replicas say of themselves."""
+        return self._json("GET", _deployment(name, "hosts"))
+
+    def nginx(self, name: str) -> Any:
+        """A deployment's part of nginx.conf, without its keys."""
+        return self._json("GET", _deployment(name, "nginx"))
+
+    def probe(self, name: str, replica: int | None = None) -> Any:
+        """Asks the replicas themselves: health, and how long one token takes."""
+        return self._json("POST", _deployment(name, "probe"), replica=replica)
+
+    def gpus(self) -> Any:
+        """GPUs by scheduler, type and node: ours, others' and free."""
+        return self._json("GET", "/api/gpus")
+
+    def schedulers(self) -> Any:
+        """Whether each scheduler answers, and how often its commands were run in the last hour."""
+        return self._json("GET", "/api/schedulers")
 
     def jobs(self) -> Any:
         return self._json("GET", "/api/jobs")

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from engine.catalogue import ModelSpec, Resources
 from engine.errors import UnknownName
 from engine.fleet.deployments import Deployment, Event, Replica, Snapshot, Status
+from engine.fleet.fit import Fit
 from engine.fleet.hosts import Endpoint
+from engine.fleet.inspection import GpuHours, NginxState, SchedulerState
 from engine.fleet.request import LaunchRequest
 from engine.fleet.schedulers.jobs import Job, Node
 
@@ -32,10 +34,45 @@ def serving(name: str, *endpoints: Endpoint, model: str = "simulator", **more: o
     return Status(deployment(name, model, replicas=len(endpoints), **more), replicas, access_token="token")
 
 
+class FakeInspection:
+    """One machine with a scheduler that always answers."""
+
+    def catalogue(self) -> list[dict[str, object]]:
+        return [{"id": "simulator", "engine": "simulator", "precisions": (), "missing": ""}]
+
+    def gpus(self) -> dict[str, dict[str, list[object]]]:
+        return {"local": {"types": [], "nodes": []}}
+
+    def fit(self, request: LaunchRequest) -> Fit:
+        return Fit(True, 1, "needs 1 CPU: the cluster has 2")
+
+    def expected_start(self, request: LaunchRequest) -> tuple[str, datetime | None]:
+        return "local", LONG_AGO
+
+    def script(self, name: str, index: int | None) -> str:
+        return f"#!/bin/bash\n# {name} {index}\n"
+
+    def hosts(self, name: str) -> dict[str, object]:
+        return {"path": f"/home/{name}/hosts.txt", "text": "", "files": []}
+
+    def nginx(self, name: str) -> str:
+        return f"upstream deployment_{name} {{}}\n"
+
+    def nginx_state(self) -> NginxState:
+        return NginxState(wanted=False)
+
+    def schedulers(self) -> list[SchedulerState]:
+        return [SchedulerState("local", True, LONG_AGO)]
+
+    def gpu_hours(self, first: date, last: date) -> GpuHours:
+        return GpuHours("there is no Slurm here", [])
+
+
 class FakeController:
     """Holds a snapshot that the test sets, and answers from it; it launches nothing."""
 
     def __init__(self, *statuses: Status) -> None:
+        self.inspection = FakeInspection()
         self.snapshot: Snapshot | None = None
         self.squeue_calls = 0
         self.asked: list[tuple[object, ...]] = []

@@ -13,6 +13,7 @@ from engine.fleet import render, store
 from engine.fleet.act import Actor
 from engine.fleet.deployments import Deployment, Event, Snapshot, Status
 from engine.fleet.derive import derive
+from engine.fleet.inspection import Inspection
 from engine.fleet.lock import ControllerLock
 from engine.fleet.nginx import Nginx
 from engine.fleet.observe import Observer
@@ -60,6 +61,9 @@ class Controller:
         self._actor = Actor(self._roster, self._pollers, site, settings.templates, self._publish)
         self._observer = Observer(self._roster, self._pollers, now)
         self._publisher = Publisher(settings, nginx, gateway)
+        self.inspection = Inspection(
+            settings.home, site, catalogue, self._pollers, self._compose, self._actor.script, self._publisher, now
+        )
         self._orphans_sought: dict[str, datetime] = {}
         self._troubles: dict[str, str] = {}
         self._mutex = threading.RLock()
@@ -104,13 +108,16 @@ class Controller:
             self._publish()
 
     def launch(self, request: LaunchRequest) -> Status:
-        """Saves a new deployment and submits its replicas.
+        """Saves a new deployment and submits its replicas; asked again with the same request id, answers again.
 
         Raises ConfigurationError, Conflict or SubmitFailed, and then leaves nothing behind.
         """
         with self._mutex:
             deployment = self._compose(request)
             name = deployment.name
+            known = self._roster.get(name)
+            if known and request.request_id and known.deployment.request_id == request.request_id:
+                return known
             self._roster.require_free(deployment)
             self._actor.script(deployment, 0, 0)
             self._roster.create(deployment)
@@ -181,7 +188,7 @@ class Controller:
         return {name: list(poller.last.jobs or ()) if poller.last else [] for name, poller in self._pollers.items()}
 
     def cluster(self) -> dict[str, list[Node]]:
-        return {name: poller.scheduler.nodes() for name, poller in self._pollers.items()}
+        return self.inspection.nodes()
 
     @property
     def squeue_calls(self) -> int:
@@ -215,7 +222,8 @@ class Controller:
             self._publisher.publish(list(self._roster))
         finally:
             silent = {name: poller.silent_since for name, poller in self._pollers.items() if poller.silent_since}
-            self.snapshot = Snapshot(self._now(), {status.deployment.name: status for status in self._roster}, silent)
+            statuses = {status.deployment.name: status for status in self._roster}
+            self.snapshot = Snapshot(self._now(), statuses, silent, self._observer.files)
 
     def _compose(self, request: LaunchRequest) -> Deployment:
         deployment = compose(

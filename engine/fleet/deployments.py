@@ -3,6 +3,7 @@
 import os
 import secrets
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 
 from engine.catalogue import ModelSpec, Resources
-from engine.fleet.hosts import Endpoint, Timing
+from engine.fleet.hosts import Endpoint, HostFile, Timing
 from engine.site import Placement
 
 
@@ -22,7 +23,7 @@ class Deployment:
     `kind` is `model` or `app`; an app has a `command` and a `path` at the one address. `replicas` is the wanted number.
     `generation` grows at each restart: replicas of an older one are drained once the new ones answer.
     `stopping` drains everything and then forgets the deployment. Attempts are numbered from `first_attempt`: lower ones
-    were those of a former deployment of the same name, whose jobs Slurm may still show.
+    were those of a former deployment of the same name, whose jobs Slurm may still show. `request_id` is the caller's.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Deployment:
     generation: int = 1
     stopping: bool = False
     first_attempt: int = 1
+    request_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,15 @@ class Status:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the controller last knew of everything; immutable, read by the gateway without a lock."""
+    """What the controller last knew of everything; immutable, read by the gateway without a lock.
+
+    `leases` are the host files by deployment and job id: what the replicas say of themselves.
+    """
 
     taken_at: datetime
     statuses: dict[str, Status] = field(default_factory=dict)
     scheduler_silent_since: dict[str, datetime] = field(default_factory=dict)
+    leases: Mapping[tuple[str, str], HostFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """nginx.conf for the one address, rendered from templates/nginx (pure: values in, text out)."""
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,33 @@ def nginx(
         retry_after_s=int(retry_after_s),
         workers=_checked(re.compile(r"auto|[1-9][0-9]{0,2}"), workers, "worker_processes"),
     )
+
+
+def excerpt(text: str, name: str) -> str:
+    """The blocks of a configuration that are about one deployment: its upstream and its locations, with every secret
+    blotted out.
+    """
+    about = re.compile(rf"(?<![A-Za-z0-9._-]){re.escape(name)}(?![A-Za-z0-9._-])|_{re.escape(name)}[ ;{{/]")
+    blocks = [block for block in _blocks(text) if about.search(block)]
+    return re.sub(r"Bearer [A-Za-z0-9_-]{8,}", "Bearer …", "\n".join(blocks))
+
+
+def _blocks(text: str) -> list[str]:
+    """`upstream` and `location` blocks, which hold no such block themselves."""
+    found: list[str] = []
+    lines: list[str] | None = None
+    depth = 0
+    for line in text.splitlines():
+        if lines is None and line.strip().startswith(("upstream ", "location ")):
+            lines, depth = [], 0
+        if lines is not None:
+            lines.append(line)
+            # Braces inside of quotes are those of JSON answers, which come in pairs.
+            depth += line.count("{") - line.count("}")
+            if depth <= 0:
+                found.append(textwrap.dedent("\n".join(lines)) + "\n")
+                lines = None
+    return found
 
 
 def _environment(templates: Path) -> Environment:

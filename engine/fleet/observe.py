@@ -15,7 +15,10 @@ PROBE_EVERY_S = 5.0
 
 
 class Observer:
-    """Remembers from one look to the next which leases moved and which ports refused; nothing of it is worth saving."""
+    """Remembers from one look to the next which leases moved and which ports refused; nothing of it is worth saving.
+
+    `files` are the host files of the last look, by deployment and job id.
+    """
 
     def __init__(self, roster: Roster, pollers: Mapping[str, JobPoller], now: Callable[[], datetime]) -> None:
         self._roster, self._pollers, self._now = roster, pollers, now
@@ -23,6 +26,7 @@ class Observer:
         self._health = Health()
         self._refused: frozenset[tuple[str, str]] = frozenset()
         self._probed_at: datetime | None = None
+        self.files: dict[tuple[str, str], hosts.HostFile] = {}
 
     def answers(self) -> dict[str, Answer]:
         """Each scheduler's last answer; asks anew where that is due."""
@@ -31,6 +35,7 @@ class Observer:
     def look(self, answers: Mapping[str, Answer]) -> dict[str, Observation]:
         """Deployment name to what is seen of it. Reads files and probes ports, so it takes as long as those do."""
         files = {name: hosts.read(folder(self._roster.home, name).hosts) for name in self._roster.names}
+        self.files = {(name, file.job_id): file for name, each in files.items() for file in each}
         self._probe(files)
         self._leases = {name: self._leases.get(name, hosts.Leases()) for name in files}
         return {

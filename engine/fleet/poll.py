@@ -14,11 +14,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer:
-    """The last answer of a scheduler. `jobs` is None while it is silent, since `silent_since`."""
+    """The last answer of a scheduler. `jobs` is None while it is silent, since `silent_since`; `trouble` is why."""
 
     jobs: tuple[Job, ...] | None
     at: datetime
     silent_since: datetime | None = None
+    trouble: str = ""
 
 
 class JobPoller:
@@ -70,13 +71,15 @@ class JobPoller:
             forgotten = self._forgotten(tracked, (job_id for job_id in tracked if job_id not in listed))
             return Answer((*jobs, *forgotten), asked_at)
         except SchedulerUnreachable as error:
+            trouble = str(error)
             if self.silent_since is None:
                 log.warning("%s is silent: %s", self.scheduler.name, error)
-        except Exception:
+        except Exception as error:
             # An answer that we do not understand tells as little as none.
+            trouble = f"its answer could not be read: {error!r}"
             if self.silent_since is None:
                 log.exception("%s gave an answer that could not be read", self.scheduler.name)
-        return Answer(None, asked_at, self.silent_since or asked_at)
+        return Answer(None, asked_at, self.silent_since or asked_at, trouble)
 
     def _forgotten(self, tracked: Mapping[str, str], missing: Iterable[str]) -> list[Job]:
         ids = list(missing)

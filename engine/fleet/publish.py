@@ -13,19 +13,21 @@ log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """The only writer of hosts files and of nginx.conf. `gateway` is the HOST:PORT that NGINX forwards to."""
+    """The only writer of hosts files and of nginx.conf. `gateway` is the HOST:PORT that NGINX forwards to; `error` is
+    what NGINX refused last, empty when all is well.
+    """
 
     def __init__(self, settings: Settings, nginx: Nginx | None, gateway: str | None) -> None:
-        self._settings, self._nginx, self._gateway = settings, nginx, gateway
-        self._said = ""
+        self._settings, self.nginx, self._gateway = settings, nginx, gateway
+        self.error = ""
         self._unwritten: set[str] = set()
 
     def publish(self, statuses: Sequence[Status]) -> None:
         """Brings the hosts files and NGINX up to date; what NGINX refuses is logged once, the old stays in force."""
         for status in statuses:
             self._write_hosts(status)
-        if self._nginx:
-            self._apply(self._nginx, statuses)
+        if self.nginx:
+            self._apply(self.nginx, statuses)
 
     def _write_hosts(self, status: Status) -> None:
         """A folder that cannot be written to is told of once, and keeps no other's addresses back."""
@@ -53,8 +55,8 @@ class Publisher:
                 templates=settings.templates,
             )
             nginx.apply(text)
-            self._said = ""
+            self.error = ""
         except EngineError as error:
-            if str(error) != self._said:
+            if str(error) != self.error:
                 log.error("%s", error)
-            self._said = str(error)
+            self.error = str(error)

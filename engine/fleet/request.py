@@ -35,6 +35,7 @@ class LaunchRequest(BaseModel):
     """Body of `POST /api/deployments`, arguments of `engine launch`. Either `model` or `command` (an app) is given.
 
     Whatever is left out comes from the catalogue row, then from site.toml. `arguments` go to the inference engine.
+    A second launch with the same `name` and `request_id` launches nothing and answers as the first did.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -52,6 +53,7 @@ class LaunchRequest(BaseModel):
     path: str = ""
     strip_path: bool = False
     drain_timeout_s: int | None = Field(default=None, ge=0, le=86400)
+    request_id: str = Field(default="", max_length=64, pattern=r"^[A-Za-z0-9_-]*$")
     cpus: int | None = Field(default=None, ge=1, le=4096)
     mem_gb: float | None = Field(default=None, gt=0, le=65536)
     gpus: int | None = Field(default=None, ge=0, le=64)
@@ -117,6 +119,7 @@ def compose(
         arguments=dict(request.arguments),
         environment=dict(request.environment),
         placement=_placement(request, site.placement),
+        request_id=request.request_id,
         drain_timeout_s=site.drain_timeout_s if request.drain_timeout_s is None else request.drain_timeout_s,
     )
 

@@ -15,7 +15,7 @@ from engine.capacity import Cards
 from engine.errors import UnknownName
 from engine.fleet.deployments import Status
 from engine.fleet.status import reason, stage
-from engine.gateway import admin, docs, metrics, relay
+from engine.gateway import admin, docs, fleet_routes, key_routes, metrics, overview_routes, relay
 from engine.gateway.access import any_key
 from engine.gateway.admission import Admission
 from engine.gateway.advanced.asker import Asker
@@ -27,12 +27,14 @@ from engine.gateway.inference_docs import describe_inference
 from engine.gateway.keys import Key, Keys
 from engine.gateway.limits import KeyLimits, require_model
 from engine.gateway.protocol import ERRORS, add_handlers, http_refusal
-from engine.gateway.records import usage_routes
+from engine.gateway.records import request_routes, usage_routes
+from engine.gateway.records.database import backend
 from engine.gateway.records.ledger import Ledger
 from engine.gateway.records.recording import Recorder
 from engine.gateway.records.requestlog import RequestLog
 from engine.gateway.relay import Relay, Scope
 from engine.gateway.routes import Route, Routes
+from engine.gateway.rows import Rows
 from engine.settings import Settings
 
 log = logging.getLogger("engine.gateway")
@@ -66,7 +68,8 @@ class Gateway:
             peak_share=share,
             calm_share=share * CALM,
         )
-        self.recorder = Recorder(keys.url, RequestLog(settings.local / "requests.jsonl"), settings.log_prompts)
+        self.request_log = RequestLog(settings.local / "requests.jsonl")
+        self.recorder = Recorder(keys.url, self.request_log, settings.log_prompts)
         self.limits = KeyLimits(self.recorder.tokens_today)
         self.forwarder = Forwarder(self.routes, self.counts)
         self.ledger = Ledger(self.counts, self.recorder)
@@ -129,9 +132,15 @@ def _api(gateway: Gateway, control: admin.Control, keys: Keys, url: str) -> Fast
     add_handlers(api)
     _models(api, control, gateway)
     _about(api, control, gateway, url)
-    api.include_router(admin.router(control, keys, routes, url))
+    rows = Rows(control, routes, gateway.admission, gateway.cards, url)
+    page = overview_routes.Overview(control, rows, gateway.ledger, backend(keys.url), lambda: gateway.counts.in_flight)
+    api.include_router(admin.router(control, routes, rows))
+    api.include_router(fleet_routes.router(control, rows, gateway.cards))
+    api.include_router(key_routes.router(keys, gateway.recorder.tokens_today))
+    api.include_router(overview_routes.router(page))
     gateway.advanced.include(api)
     api.include_router(usage_routes.router(gateway.ledger, keys))
+    api.include_router(request_routes.router(gateway.ledger, gateway.request_log))
     describe_inference(api)
     return api
 

@@ -6,6 +6,7 @@ import json
 import logging
 import secrets
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -37,6 +38,7 @@ table = sa.Table(
     sa.Column("requests_per_minute", sa.BigInteger),
     sa.Column("tokens_per_day", sa.BigInteger),
     sa.Column("parallel", sa.BigInteger),
+    sa.Column("changed_at", sa.String(32)),
 )
 
 
@@ -113,7 +115,7 @@ class Keys:
         key = Key(id=secrets.token_hex(6), name=name, role=role, created_at=_now(), limits=limits)
         hashed = digest(secret.encode())
         row = {"id": key.id, "name": name, "role": role, "hash": hashed.hex(), "created_at": key.created_at}
-        row |= asdict(limits) | {"models": json.dumps(limits.models) if limits.models else None}
+        row |= _columns(limits)
         with self._lock, self._told(), self._engine.begin() as connection:
             connection.execute(table.insert().values(**row))
         self._valid[hashed] = key
@@ -136,6 +138,24 @@ class Keys:
                 self._valid.pop(bytes.fromhex(row.hash), None)
         if row is None:
             raise UnknownName("key", id, [key.id for key in self.list() if key.revoked_at is None])
+        return _key(row)
+
+    def limit(self, id: str, change: Callable[[Limits], Limits]) -> Key:
+        """Gives a key other limits, made of those that it had; raises UnknownName, and ConfigurationError for what
+        cannot be or a revoked key.
+        """
+        with self._lock, self._told(), self._engine.begin() as connection:
+            row = connection.execute(sa.select(table).where(table.c.id == id)).first()
+            if row is not None and row.revoked_at is None:
+                limits = change(_key(row).limits)
+                _check(limits)
+                connection.execute(table.update().where(table.c.id == id).values(**_columns(limits), changed_at=_now()))
+                row = connection.execute(sa.select(table).where(table.c.id == id)).one()
+                self._valid[bytes.fromhex(row.hash)] = _key(row)
+        if row is None:
+            raise UnknownName("key", id, [key.id for key in self.list() if key.revoked_at is None])
+        if row.revoked_at is not None:
+            raise ConfigurationError(f"key {row.name!r} is revoked; make a new one")
         return _key(row)
 
     def add_fixed(self, secret: str, key: Key) -> None:
@@ -206,9 +226,11 @@ class Keys:
             await asyncio.sleep(REFRESH_S)
 
 
-# Keys are only ever added and revoked, never deleted, so these tell whether anything changed.
+# Keys are added, limited and revoked, never deleted, so these tell whether anything changed.
 _STATE = sa.select(
-    sa.func.count(), sa.func.count(table.c.revoked_at), sa.func.max(table.c.created_at), sa.func.max(table.c.revoked_at)
+    sa.func.count(),
+    sa.func.count(table.c.revoked_at),
+    *(sa.func.max(table.c[name]) for name in ("created_at", "revoked_at", "changed_at")),
 ).select_from(table)
 
 
@@ -219,6 +241,10 @@ def _check(limits: Limits) -> None:
             raise ConfigurationError(f"{name} is {value}; it must be 1 or more, or nothing for no limit")
     if not all(0 < len(model) <= 200 and model.isprintable() for model in limits.models):
         raise ConfigurationError(f"models are {list(limits.models)!r}; each must be the name of a model")
+
+
+def _columns(limits: Limits) -> dict[str, Any]:
+    return asdict(limits) | {"models": json.dumps(limits.models) if limits.models else None}
 
 
 def _key(row: Any) -> Key:

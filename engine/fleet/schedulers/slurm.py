@@ -3,12 +3,13 @@
 import os
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from engine.errors import SchedulerError, SchedulerUnreachable, SubmitFailed
 from engine.fleet.run import Completed, Run, run
-from engine.fleet.schedulers import parse
+from engine.fleet.schedulers import accounting, parse
+from engine.fleet.schedulers.calls import CallLog
 from engine.fleet.schedulers.jobs import Job, Node
 
 # What Slurm's commands say when slurmctld or its network is away, whatever they were asked.
@@ -55,7 +56,8 @@ class Slurm:
         json: bool = False,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._run, self._timeout_s, self._json, self._environ = run, timeout_s, json, environ
+        self.calls = CallLog()
+        self._run, self._timeout_s, self._json, self._environ = self.calls.counted(run), timeout_s, json, environ
         self._user = user or str(os.getuid())
         self._accounting = True
 
@@ -111,6 +113,15 @@ class Slurm:
 
     def nodes(self) -> list[Node]:
         return parse.parse_nodes(self._answer(["scontrol", "show", "node", "-d", "-o"]))
+
+    def runs(self, first: date, last: date) -> list[accounting.Run] | None:
+        """What this user's jobs held between two days, both included; None where nothing is accounted."""
+        command = ["sacct", "-n", "-P", "-X", "-D", "-u", self._user, f"--delimiter={parse.SEPARATOR}"]
+        # sacct reads times in the zone of this machine: a day more at each end, which the reckoning cuts off.
+        begin, end = first - timedelta(days=1), last + timedelta(days=2)
+        window = ["-S", f"{begin.isoformat()}T00:00:00", "-E", f"{end.isoformat()}T00:00:00"]
+        answer = self._ask([*command, *window, f"--format={accounting.FORMAT}"])
+        return accounting.parse(answer.stdout) if answer.returncode == 0 else None
 
     def hostnames(self, nodes: str) -> list[str]:
         """The names in Slurm's short form: `n[1-3]` to n1, n2, n3."""

@@ -1,6 +1,7 @@
 """Feedback from users, and what admins see of it and of the verdicts."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -46,5 +47,12 @@ def router(journal: Journal) -> APIRouter:
         limit: int = Query(100, ge=1, le=10000),
     ) -> list[dict[str, Any]]:
         return await asyncio.to_thread(journal.verdicts, limit, outcome, model)
+
+    @api.get("/verdicts/counts", tags=["Workflows"], summary="Tribunals by outcome, model and law", dependencies=admins)
+    async def counts(
+        days: int = Query(30, ge=1, le=365, description="as many as these, back from now"), model: str | None = None
+    ) -> dict[str, Any]:
+        since = datetime.now(UTC) - timedelta(days=days)
+        return {"days": days, **await asyncio.to_thread(journal.verdict_counts, since, model)}
 
     return api

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -20,6 +20,8 @@ table = sa.Table(
     sa.Column("model", sa.String(200), primary_key=True),
     *(sa.Column(name, sa.BigInteger, nullable=False) for name in NUMBERS),
 )
+By = Literal["day", "key", "model"]
+_GROUPS: dict[By, str] = {"day": "day", "key": "key_id", "model": "model"}
 COLUMNS = ("day", "key_id", "key", "model", *NUMBERS, "total_tokens")
 
 
@@ -52,33 +54,49 @@ def tokens_of_day(connection: sa.Connection, day: str) -> dict[str, int]:
 
 
 def usage(
-    connection: sa.Connection, names: dict[str, str], first: str = "", last: str = "9", key_id: str | None = None
+    connection: sa.Connection,
+    names: dict[str, str],
+    first: str = "",
+    last: str = "9",
+    key_id: str | None = None,
+    by: Sequence[By] = ("day", "key", "model"),
 ) -> list[dict[str, Any]]:
-    """Rows from day `first` to `last`, both included, of one key or of all; `names` are those of the keys, by id."""
-    wanted = sa.select(table).where(table.c.day >= first, table.c.day <= last)
+    """Rows from day `first` to `last`, both included, of one key or of all; `names` are those of the keys, by id.
+
+    `by` is what the rows are told apart by; what is left out of it is summed up, and no column of the rows.
+    """
+    groups = [table.c[column] for name, column in _GROUPS.items() if name in by]
+    sums = [sa.func.sum(table.c[name]).label(name) for name in NUMBERS]
+    wanted = sa.select(*groups, *sums).where(table.c.day >= first, table.c.day <= last)
     if key_id is not None:
         wanted = wanted.where(table.c.key_id == key_id)
-    rows = connection.execute(wanted.order_by(table.c.day, table.c.key_id, table.c.model))
-    return [
-        {
-            "day": row.day,
-            "key_id": row.key_id,
-            "key": names.get(row.key_id, ""),
-            "model": row.model,
-            **{name: getattr(row, name) for name in NUMBERS},
-            "total_tokens": row.prompt_tokens + row.completion_tokens,
-        }
-        for row in rows
-    ]
+    rows = connection.execute(wanted.group_by(*groups).order_by(*groups)).mappings()
+    return [_row(row, names) for row in rows if row["requests"] is not None]
 
 
-def read(url: str, names: dict[str, str], first: str = "", last: str = "9") -> list[dict[str, Any]]:
+def _row(row: Any, names: dict[str, str]) -> dict[str, Any]:
+    key = {"key_id": row["key_id"], "key": names.get(row["key_id"], "")} if "key_id" in row else {}
+    day = {"day": row["day"]} if "day" in row else {}
+    model = {"model": row["model"]} if "model" in row else {}
+    numbers = {name: int(row[name]) for name in NUMBERS}
+    return {**day, **key, **model, **numbers, "total_tokens": numbers["prompt_tokens"] + numbers["completion_tokens"]}
+
+
+def columns(by: Sequence[By]) -> list[str]:
+    """Those of COLUMNS that rows `by` these have."""
+    gone = {column for name in _GROUPS if name not in by for column in (name, _GROUPS[name])}
+    return [column for column in COLUMNS if column not in gone]
+
+
+def read(
+    url: str, names: dict[str, str], first: str = "", last: str = "9", by: Sequence[By] = ("day", "key", "model")
+) -> list[dict[str, Any]]:
     """`usage` of a database that no gateway serves now; raises EngineError."""
     with database.told("usage", url):
         engine = database.connect(url, database.records)
         try:
             with engine.connect() as connection:
-                return usage(connection, names, first, last)
+                return usage(connection, names, first, last, by=by)
         finally:
             engine.dispose()
 

@@ -66,6 +66,11 @@ def _adding(table: sa.Table, dialect: str) -> Any:
     return insert.on_conflict_do_update(index_elements=keys, set_=sums)
 
 
+def backend(url: str) -> str:
+    """`sqlite` or `postgresql`."""
+    return _parsed(url).get_backend_name()
+
+
 def _parsed(url: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)

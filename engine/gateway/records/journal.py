@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -53,6 +54,23 @@ class Journal:
         rows = self._rows(VERDICTS, limit if model is None else None, outcome)
         return [row for row in rows if model is None or row.get("model") == model][:limit]
 
+    def verdict_counts(self, since: datetime, model: str | None = None) -> dict[str, Any]:
+        """Outcomes since then, in all and by model, with how often each law was found violated in a first answer."""
+        wanted = sa.select(VERDICTS.c.kind, VERDICTS.c.record).where(VERDICTS.c.at >= _text(since))
+        outcomes, by_model, laws = Counter[str](), dict[str, Counter[str]](), Counter[str]()
+        with self._told(), self._engine.connect() as connection:
+            for kind, text in connection.execute(wanted):
+                record = json.loads(text)
+                if model is None or record.get("model") == model:
+                    outcomes[kind] += 1
+                    by_model.setdefault(str(record.get("model")), Counter())[kind] += 1
+                    laws.update(next(iter(record.get("violated") or ()), ()))
+        return {
+            **_outcomes(outcomes),
+            "models": [{"model": name, **_outcomes(counts)} for name, counts in sorted(by_model.items())],
+            "laws": [{"law": law, "violated": n} for law, n in laws.most_common()],
+        }
+
     def add_feedback(self, key_id: str, record: Mapping[str, Any]) -> dict[str, Any]:
         """Masks every text of a feedback and writes it down; returns what was written."""
         masked = {name: _masked(value) for name, value in record.items()}
@@ -97,6 +115,10 @@ def outcome(record: Mapping[str, Any]) -> str:
     """Of a verdict's record: accepted, rejected, or bypassed where nobody judged."""
     accepted = record.get("accepted")
     return BYPASSED if accepted is None else ACCEPTED if accepted else REJECTED
+
+
+def _outcomes(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: counts.get(name, 0) for name in (ACCEPTED, REJECTED, BYPASSED)}
 
 
 def _masked(value: Any) -> Any:

@@ -74,6 +74,11 @@ class Ledger:
         self.settle()
         return await self._recorder.ask(question)
 
+    async def written(self) -> None:
+        """Until all that has ended up to now is in the database and in the log."""
+        self.settle()
+        await self._recorder.flush()
+
     def _run(self) -> None:
         self._count_until(time.perf_counter() + RUN_S)
         self._due = bool(self._ended)

@@ -2,12 +2,16 @@
 
 import gzip
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from engine.fleet.store import tail
+
 LARGEST = 64 * 1024 * 1024
 KEEP = 8
+READ = 16 * 1024 * 1024
 
 
 class Line(msgspec.Struct, omit_defaults=True, gc=False):
@@ -49,6 +53,20 @@ class RequestLog:
             if new:
                 self.path.chmod(0o600)
             file.write(lines)
+
+    def latest(self, wanted: Callable[[Line], bool], limit: int) -> list[Line]:
+        """The last requests that are wanted, the latest first, of the file in use and of its last READ bytes alone."""
+        found: list[Line] = []
+        for text in reversed(tail(self.path, READ, READ)):
+            try:
+                line = msgspec.json.decode(text, type=Line)
+            except msgspec.DecodeError:
+                continue
+            if wanted(line):
+                found.append(line)
+                if len(found) == limit:
+                    break
+        return found
 
     def _rotate(self) -> None:
         for number in range(self._keep, 0, -1):

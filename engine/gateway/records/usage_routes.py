@@ -18,6 +18,7 @@ from engine.gateway.records.traffic import By, minute_of, traffic
 
 CALLER = Depends(any_key)
 ADMIN = Depends(admin_key)
+EVERYTHING: list[accounting.By] = ["day", "key", "model"]
 TRAFFIC_BEFORE = timedelta(hours=1)
 
 
@@ -31,6 +32,7 @@ def router(ledger: Ledger, keys: Keys) -> APIRouter:
         caller: Key = CALLER,
         first: Annotated[date | None, Query(alias="from", description="first day, UTC")] = None,
         last: Annotated[date | None, Query(alias="to", description="last day, UTC, included")] = None,
+        by: Annotated[list[accounting.By], Query(description="what rows are told apart by", max_length=3)] = EVERYTHING,
         format: Literal["json", "csv"] = "json",
     ) -> Any:
         names = {key.id: key.name for key in await asyncio.to_thread(keys.list)}
@@ -38,11 +40,11 @@ def router(ledger: Ledger, keys: Keys) -> APIRouter:
         own = None if caller.role == "admin" else caller.id
 
         def rows(connection: sa.Connection) -> list[dict[str, Any]]:
-            return accounting.usage(connection, names, *days, key_id=own)
+            return accounting.usage(connection, names, *days, key_id=own, by=by)
 
         found = await ledger.ask(rows)
         if format == "csv":
-            return Response(accounting.as_csv(found), media_type="text/csv; charset=utf-8")
+            return Response(accounting.as_csv(found, accounting.columns(by)), media_type="text/csv; charset=utf-8")
         return found
 
     @api.get("/traffic", summary="Traffic over time, in steps of minutes", dependencies=[ADMIN])
