@@ -60,7 +60,7 @@ class Server(ThreadingMixIn, HTTPServer):
 
 def watch_for_the_end():
     while True:
-        time.sleep(0.02)
+        time.sleep(0.2)  # a server at rest must look like one
         if "exit" in state():
             os._exit(state()["exit"])
 
