@@ -1,0 +1,87 @@
+"""A follow-up made into a question of its own, from the words of the turns before it. Pure.
+
+`and for the master's?` says nothing to an index. Its missing words are in the last question, less those that it
+replaces: who asked about the bachelor's and now names the master's, no longer means the bachelor's.
+"""
+
+import re
+from collections.abc import Sequence
+
+from rag.answer.states import Past
+from rag.answer.terms import is_term, same, stem, words
+
+# Words that point back, or that begin something which hangs on what was said.
+_BEGINS = re.compile(
+    r"^\s*(?:(?:und|aber|oder|also|dann|sonst|außerdem|auch|and|but|or|then|so|also|what about|how about|what if"
+    r"|same for|wie sieht es|wie ist es|wie steht es|was ist mit|gilt das|geht das|ist das|does that|is that"
+    r"|can i do that)\b|…|\.\.\.)",
+    re.I,
+)
+_POINTS = re.compile(
+    r"\b(?:dort|dafür|davon|damit|dazu|dabei|darauf|daran|dahin|deren|dessen|denen|ihn|ihm|diese[rnms]?|jene[rnms]?|letztere[rns]?|solche[rns]?"
+    r"|it|its|they|them|their|theirs|there|those|these|that one|this one|the same)\b",
+    re.I,
+)
+# Of each group a question means one; a follow-up that names another one replaces it.
+_GROUPS: tuple[tuple[str, ...], ...] = (
+    (r"bachelor\w*|undergraduate\w*", r"master\w*|(?:post)?graduate\w*", r"promotion|doktorand\w*|phd|doctora\w*"),
+    (r"winter\w*|ws|wise", r"sommer\w*|summer\w*|ss|sose"),
+    (
+        *(r"montag\w*|monday\w*", r"dienstag\w*|tuesday\w*", r"mittwoch\w*|wednesday\w*", r"donnerstag\w*|thursday\w*"),
+        *(r"freitag\w*|friday\w*", r"samstag\w*|sonnabend\w*|saturday\w*", r"sonntag\w*|sunday\w*"),
+        r"wochenende\w*|weekend\w*",
+    ),
+    (r"vollzeit\w*|full-?time", r"teilzeit\w*|part-?time", r"dual\w*"),
+    (r"windows", r"mac\w*|apple", r"linux", r"android", r"iphone|ios|ipad"),
+    (r"deutsch\w*|german", r"englisch\w*|english"),
+    (
+        *(r"erstsemester\w*|first-?years?", r"international\w*|ausländisch\w*", r"gaststud\w*|guest"),
+        r"austausch\w*|exchange",
+    ),
+    (
+        *(
+            r"telefon\w*|nummer|phone|number",
+            r"e-?mail\w*|adresse|address",
+            r"öffnungszeit\w*|sprechzeit\w*|opening|hours",
+        ),
+        r"kost\w*|gebühr\w*|cost\w*|fees?|price",
+    ),
+)
+_YEAR = re.compile(r"(?:19|20)\d\d(?:/\d\d(?:\d\d)?)?")
+FEW_TERMS = 2
+MOST_TERMS = 14
+
+
+def stands_alone(question: str, past: Sequence[Past]) -> bool:
+    """Does it say by itself what it is about? Without a turn before it there is nothing to take from."""
+    if not past:
+        return True
+    if _BEGINS.search(question) or _POINTS.search(question):
+        return False
+    return len({stem(word) for word, _, _ in words(question) if is_term(word)}) > FEW_TERMS
+
+
+def completed(question: str, past: Sequence[Past]) -> str:
+    """The question with what it leaves out, taken from the last one; as it is where that adds nothing."""
+    if not past:
+        return question
+    own = {stem(word) for word, _, _ in words(question) if is_term(word)}
+    kept = [
+        word
+        for word, _, _ in words(past[-1].question)
+        if is_term(word) and not _replaced(word, question) and not any(same(stem(word), one) for one in own)
+    ]
+    added = list(dict.fromkeys(kept))[:MOST_TERMS]
+    bare = _BEGINS.sub("", question).strip(" ,;:")
+    return f"{' '.join(added)} {bare or question}".strip() if added else question
+
+
+def _replaced(word: str, question: str) -> bool:
+    if _YEAR.fullmatch(word) and _YEAR.search(question):
+        return True
+    for group in _GROUPS:
+        mine = next((one for one in group if re.fullmatch(one, word, re.I)), None)
+        others = [one for one in group if one != mine]
+        if mine and any(re.search(rf"\b(?:{one})\b", question, re.I) for one in others):
+            return not re.search(rf"\b(?:{mine})\b", question, re.I)
+    return False
