@@ -16,7 +16,7 @@ from tests.benchmarks.load import Result, closed_loop, percentile
 from tests.processes import ROOT, Server, free_port, simulator
 
 BODY = b'{"model":"sim","messages":[{"role":"user","content":"hello"}]}'
-CLIENTS, LATENCY_MS = 128, 100.0
+CLIENTS, LATENCY_MS = 128, 36.0
 # On a machine shared with other work one quiet round shows the simulator's own timing; a wrong one is wrong in each.
 ROUNDS = 8
 
@@ -30,11 +30,12 @@ def within_one_percent(measured: list[float], right: float) -> bool:
 
 
 def test_128_parallel_requests_take_their_latency_to_one_percent() -> None:
-    with simulator("--capacity", "128", "--latency-ms", str(LATENCY_MS)) as one:
+    # A longer latency than the paper's: what a busy machine adds to it is then under one percent.
+    with simulator("--capacity", "128", "--latency-ms", "100") as one:
         medians = []
-        while len(medians) < ROUNDS and not within_one_percent(medians, LATENCY_MS):
+        while len(medians) < ROUNDS and not within_one_percent(medians, 100):
             medians.append(percentile(measure(one).latencies, 50) * 1000)
-    assert within_one_percent(medians, LATENCY_MS), medians
+    assert within_one_percent(medians, 100), medians
 
 
 def test_twenty_slots_serve_128_clients_at_their_rate_to_one_percent() -> None:
