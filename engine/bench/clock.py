@@ -43,7 +43,14 @@ class Clock:
         self._moment: float | None = None
         self._heap: list[Timer] = []
         self._armed = math.inf
-        self._arm = _TimerFd(loop, self._ring).arm if sys.platform == "linux" else _loop_timer(loop, self._ring)
+        self._bell: _TimerFd | _LoopTimer = (_TimerFd if sys.platform == "linux" else _LoopTimer)(loop, self._ring)
+        self._arm = self._bell.arm
+
+    def close(self) -> None:
+        """No timer rings any more."""
+        self._heap.clear()
+        self._arm = lambda when: None
+        self._bell.close()
 
     def moment(self) -> float:
         """When the loop last woke: all requests of a burst were there by then, whenever each is read."""
@@ -96,6 +103,7 @@ class _TimerFd:
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create failed")
         self._spec = _TimerSpec()
+        self._loop = loop
         loop.add_reader(self._fd, ring)
 
     def arm(self, when: float) -> None:
@@ -107,14 +115,23 @@ class _TimerFd:
             value.seconds, value.nanoseconds = divmod(max(1, int(when * 1e9)), 1_000_000_000)
         self._libc.timerfd_settime(self._fd, TFD_TIMER_ABSTIME, ctypes.byref(self._spec), None)
 
+    def close(self) -> None:
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
 
-def _loop_timer(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> Callable[[float], None]:
-    pending: list[asyncio.TimerHandle] = []
 
-    def arm(when: float) -> None:
-        while pending:
-            pending.pop().cancel()
+class _LoopTimer:
+    """The loop's own timer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
+        self._loop, self._ring = loop, ring
+        self._pending: asyncio.TimerHandle | None = None
+
+    def arm(self, when: float) -> None:
+        self.close()
         if when != math.inf:
-            pending.append(loop.call_later(max(0.0, when - time.monotonic()), ring))
+            self._pending = self._loop.call_later(max(0.0, when - time.monotonic()), self._ring)
 
-    return arm
+    def close(self) -> None:
+        if self._pending is not None:
+            self._pending.cancel()

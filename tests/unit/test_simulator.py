@@ -4,9 +4,9 @@ import orjson
 import pytest
 import uvloop
 
+from engine.bench.clock import Clock
 from engine.bench.simulator import replies
 from engine.bench.simulator.__main__ import options
-from engine.bench.simulator.clock import Clock
 from engine.bench.simulator.replies import Refused
 from engine.bench.simulator.slots import Slots
 from engine.bench.simulator.turns import Schedule

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import orjson
 import uvloop
 
+from engine.bench.clock import Clock
 from engine.bench.simulator import replies
-from engine.bench.simulator.clock import Clock
 from engine.bench.simulator.replies import Refused
 from engine.bench.simulator.slots import Slots
 from engine.bench.simulator.turns import Machine, Schedule, Turn

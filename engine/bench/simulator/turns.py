@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from engine.bench.clock import Clock, Timer
 from engine.bench.simulator import replies
-from engine.bench.simulator.clock import Clock, Timer
 from engine.bench.simulator.replies import Ask
 from engine.bench.simulator.slots import Slots
 from engine.bench.simulator.vllm_metrics import Metrics
