@@ -1,7 +1,7 @@
 """One concurrency level, measured once: what came back, and whether it may be believed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 
@@ -45,8 +45,8 @@ class Validity:
     """The signs by which a trial is believed or not.
 
     Shares are of 1. `littles_law_residual` is throughput x mean latency / users in flight - 1, `drift` the relative
-    change of the latency from the window's start to its end (0 where noise explains it), `send_lag_s` the 99th percentile
-    of actual minus intended sending, `foreign_cpu` the share of the machines' CPU that others used,
+    change of the latency from the window's start to its end (0 where noise explains it), `send_lag_s` the 99th
+    percentile of actual minus intended sending, `foreign_cpu` the share of the machines' CPU that others used,
     `cached_share` the share of prompt tokens that a prefix cache answered. `generator_limited` says why the load
     generator itself was the limit. None: unknown.
     """
@@ -129,6 +129,12 @@ def why_not(trial: Trial, limits: Limits | None = None) -> tuple[str, ...]:
         f"a prefix cache answered {cached:.0%} of the prompt tokens": cached > limits.cached_share,
     }
     return (*_errors(trial, limits), *(reason for reason, holds in said.items() if holds))
+
+
+def judged(trial: Trial, seen: Sequence[str] = (), limits: Limits | None = None) -> Trial:
+    """The trial with its verdict; `seen` are further reasons against it, as "replica 1 died"."""
+    reasons = (*seen, *why_not(trial, limits))
+    return replace(trial, valid=not reasons, why_not=reasons)
 
 
 def _errors(trial: Trial, limits: Limits) -> tuple[str, ...]:
