@@ -17,6 +17,9 @@
     ├── Overloaded              carries retry_after_s
     ├── GatewayError            the gateway answered an error (raised by EngineClient): status, code, retry_after_s
     ├── DatabaseError           the database of keys, usage, verdicts or feedback does not answer
+    ├── CrawlError              a crawl cannot begin or go on, or there is none to read
+    │   ├── AddressRefused      a host's address is private, or there is none
+    │   └── FetchFailed         one address gave no usable answer; says whether to try again
     ├── RetrievalError
     │   ├── IndexMissing        there is no index to search; names the command that builds one
     │   └── IndexRejected       a new generation failed its checks, so the old one stays current
@@ -108,6 +111,20 @@ class GatewayError(EngineError):
 
 class DatabaseError(EngineError):
     pass
+
+
+class CrawlError(EngineError):
+    pass
+
+
+class AddressRefused(CrawlError):
+    pass
+
+
+class FetchFailed(CrawlError):
+    def __init__(self, message: str, again: bool) -> None:
+        self.again = again
+        super().__init__(message)
 
 
 class RetrievalError(EngineError):
