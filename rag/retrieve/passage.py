@@ -15,9 +15,9 @@ class Passage:
     """A piece of a page, as it can be quoted and cited.
 
     `url` is the page's canonical address and `urls` are all addresses that lead to the same text. `heading_path` leads
-    from the page's first heading down to the passage. `date` is when the page says that it was last changed, None where it says
-    nothing. `twins` are the same page in other languages (language to address), `twin_dates` their dates where known.
-    `score` is the fused one, 0 to 1, comparable only within one search.
+    from the page's first heading down to the passage. `date` is when the page says that it was last changed, None where
+    it says nothing. `twins` are the same page in other languages (language to address), `twin_dates` their dates where
+    known. `score` is the fused one, 0 to 1, comparable only within one search.
     """
 
     id: str

@@ -15,7 +15,7 @@ class Retriever:
 
     @classmethod
     def open(cls, where: Path | Settings) -> "Retriever":
-        """A retriever of the index in a folder, or of the one under ENGINE_LOCAL; raises IndexMissing if there is none."""
+        """A retriever of the index in this folder, or of the one under ENGINE_LOCAL; raises IndexMissing."""
         folder = where.local / "index" if isinstance(where, Settings) else where
         if not (folder / "current").is_file():
             raise IndexMissing(f"there is no index in {folder}; `python -m rag build` makes one from what was crawled")
