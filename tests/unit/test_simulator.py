@@ -1,12 +1,16 @@
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 
 import orjson
 import pytest
 import uvloop
 
-from engine.bench.clock import Clock
+from engine.bench.clock import Clock, Timer
 from engine.bench.simulator import replies
-from engine.bench.simulator.__main__ import options
+from engine.bench.simulator.batching import Batch
+from engine.bench.simulator.options import options
+from engine.bench.simulator.prefixes import Prefixes, prompt_words
 from engine.bench.simulator.replies import Refused
 from engine.bench.simulator.slots import Slots
 from engine.bench.simulator.turns import Schedule
@@ -133,7 +137,7 @@ def test_equal_texts_have_equal_unit_vectors() -> None:
     assert sum(value * value for value in one) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("flags", ["--capacity 0", "--latency-ms -1", "--tokens 0"])
+@pytest.mark.parametrize("flags", ["--capacity 0", "--latency-ms -1", "--tokens 0", "--batching --latency-ms 0"])
 def test_impossible_flags_are_wrong_use(flags: str) -> None:
     with pytest.raises(SystemExit) as left:
         options(["--port", "1", "--served-name", "sim", *flags.split()])
@@ -152,3 +156,100 @@ def test_timers_ring_in_order_and_a_cancelled_one_does_not() -> None:
 
     assert uvloop.run(ring()) == ["earlier", "later"]
     assert asyncio.run(ring()) == ["earlier", "later"]
+
+
+class Still:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.at, self.due = 100.0, []
+
+    def now(self) -> float:
+        return self.at
+
+    moment = now
+
+    def call_at(self, when: float, callback: Callable[[float], None]) -> Timer:
+        self.due.append(Timer(when, callback))
+        return self.due[-1]
+
+    def run_until(self, at: float) -> None:
+        while coming := [timer for timer in self.due if timer.callback and timer.when <= at]:
+            timer = min(coming)
+            self.at, callback, timer.callback = timer.when, timer.callback, None
+            callback(timer.when)
+        self.at = at
+
+
+def test_each_request_that_runs_slows_all_of_a_batch() -> None:
+    # given: 10 s of work on a machine that each running request slows by a tenth, so that alone it takes 11 s
+    clock, ended = Still(), []
+    batch = Batch(clock, slowing=0.1)
+    batch.running(1, batch.now())
+    batch.call_at(batch.now() + 10, lambda at: ended.append(("first", clock.now(), batch.real(at))))
+    # when: after half of it a second comes
+    clock.run_until(105.5)
+    batch.running(2, batch.now())
+    batch.call_at(batch.now() + 10, lambda at: ended.append(("second", clock.now(), batch.real(at))))
+    clock.run_until(111.4)
+    assert ended == []
+    # then: the other half of the first takes 6 s
+    clock.run_until(111.6)
+    assert ended == [("first", pytest.approx(111.5), pytest.approx(111.5))]
+    # and when it is told that the first is gone, the second has half of its work left, of 5.5 s
+    batch.running(1, 110.0)
+    clock.run_until(120)
+    assert ended[1:] == [("second", pytest.approx(117.0), pytest.approx(117.0))]
+
+
+def test_a_cancelled_timer_of_a_batch_does_not_ring() -> None:
+    clock, rung = Still(), []
+    batch = Batch(clock, slowing=1.0)
+    batch.call_at(101.0, rung.append).cancel()
+    batch.call_at(102.0, rung.append)
+    clock.run_until(103)
+    assert rung == [102.0]
+
+
+def test_slots_tell_how_many_run_and_since_when() -> None:
+    told = []
+    slots = Slots(2, lambda running, at: told.append((running, at)))
+    for i in range(3):
+        slots.enter(Turn(float(i)))
+    for at in (5.0, 6.0):
+        slots.leave(at)
+    assert told == [(1, 0.0), (2, 1.0), (1, 6.0)]
+
+
+def test_a_drift_stretches_what_begins_later() -> None:
+    drifting = Schedule(latency_s=1.0, drift_per_s=0.01, drifts_from=100.0)
+    assert [drifting.stretch(at) for at in (100.0, 110.0, 200.0)] == pytest.approx([1.0, 1.1, 2.0])
+
+
+def test_a_prefix_cache_counts_whole_blocks_that_came_before() -> None:
+    prefixes = Prefixes()
+    words = [str(i) for i in range(40)]
+    assert prefixes.cached(words) == 0
+    assert prefixes.cached(words) == 32
+    assert prefixes.cached([*words[:20], "other"]) == 16
+    assert prefixes.cached(["other", *words]) == 0
+    assert prefixes.cached(words[:32]) == 16, "one token at least is computed"
+
+
+def test_a_prefix_cache_forgets_the_oldest() -> None:
+    prefixes, first = Prefixes(most_blocks=2), ["a"] * 33
+    prefixes.cached(first)
+    prefixes.cached(["b"] * 32)
+    assert prefixes.cached(first) == 0
+
+
+def test_usage_tells_cached_tokens_only_where_there_is_a_cache() -> None:
+    plain = ask()
+    assert "prompt_tokens_details" not in replies.usage(plain)
+    assert replies.usage(replace(plain, cached_tokens=16))["prompt_tokens_details"] == {"cached_tokens": 16}
+
+
+def test_prompt_words_are_those_of_all_messages() -> None:
+    chat = {"messages": [{"content": "be brief"}, {"content": [{"type": "image_url"}]}, {"content": "now"}]}
+    assert prompt_words(chat) == ["be", "brief", "now"]
+    assert prompt_words({"prompt": "a b"}) == ["a", "b"]

@@ -1,8 +1,10 @@
 """An inference server with a known capacity, to check measurements against: `python -m engine.bench.simulator --help`.
 
 Exactly `capacity` requests run at a time, the others wait, first come first served. A request takes `latency_ms`, or
-`ttft_ms` + `itl_ms` for each token; a stream shows its tokens at those times. It speaks OpenAI's API and vLLM's
-metrics. No model is run and every answer says so. The flags below `faults` make it fail on purpose.
+`ttft_ms` + `itl_ms` for each token; a stream shows its tokens at those times. With --batching that time, r0, is the one
+of a request alone, and each that runs adds r1 = `batch_ms`: N users see (r0 + r1 min(N, B)) max(1, N/B) at B slots. It
+speaks OpenAI's API and vLLM's metrics. No model is run and every answer says so. The flags below `faults` make it fail
+on purpose.
 """
 
 import argparse
@@ -12,13 +14,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import orjson
 import uvloop
 
 from engine.bench.clock import Clock
 from engine.bench.simulator import replies
+from engine.bench.simulator.batching import Batch
+from engine.bench.simulator.options import NO_FAULTS, Faults, options
+from engine.bench.simulator.prefixes import Prefixes, prompt_words
 from engine.bench.simulator.replies import Refused
 from engine.bench.simulator.slots import Slots
 from engine.bench.simulator.turns import Machine, Schedule, Turn
@@ -26,19 +31,6 @@ from engine.bench.simulator.vllm_metrics import Metrics
 from engine.bench.simulator.wire import Connection, Request
 
 INFERENCE = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
-
-
-@dataclass(frozen=True)
-class Faults:
-    """What goes wrong on purpose. Rates are exact: .25 is every fourth request."""
-
-    start_delay_s: float = 0.0
-    die_after_s: float = 0.0
-    die_after_requests: int = 0
-    exit_at_start: int | None = None
-    fail_rate: float = 0.0
-    break_rate: float = 0.0
-    hang_rate: float = 0.0
 
 
 class Simulator:
@@ -52,11 +44,12 @@ class Simulator:
         words: tuple[str, ...],
         context: int = 131_072,
         key: str = "",
-        faults: Faults = Faults(),
+        faults: Faults = NO_FAULTS,
+        prefixes: Prefixes | None = None,
         die: Callable[[], None] = lambda: None,
     ) -> None:
         self.machine, self._words, self._faults, self._die = machine, words, faults, die
-        self._models, self._context = tuple(models), context
+        self._models, self._context, self._prefixes = tuple(models), context, prefixes
         self._expected = f"bearer {key}".encode() if key else b""
         self._ready_at = machine.clock.now() + faults.start_delay_s
         self._seen = 0
@@ -116,6 +109,16 @@ class Simulator:
             raise Refused(500, "the simulator fails on purpose", "InternalServerError", "simulated_failure")
         if self._hits(self._faults.hang_rate):
             return
+        if (
+            self._faults.fail_above
+            and self.machine.slots.running + self.machine.slots.waiting >= self._faults.fail_above
+        ):
+            raise Refused(
+                503, "the simulator is overloaded on purpose", "ServiceUnavailableError", "simulated_overload"
+            )
+        if self._prefixes is not None:
+            words = prompt_words(replies.parse(request.body))
+            ask = replace(ask, cached_tokens=self._prefixes.cached(words))
         self.machine.metrics.prompt_tokens += ask.prompt_tokens
         turn = Turn(self.machine, connection, ask, self._hits(self._faults.break_rate))
         connection.work = turn
@@ -125,49 +128,32 @@ class Simulator:
         return int(self._seen * rate) > int((self._seen - 1) * rate)
 
 
-def options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="engine.bench.simulator", description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--served-name", action="append", required=True, metavar="NAME", help="may be repeated")
-    parser.add_argument("--capacity", type=int, default=4, help="parallel slots")
-    parser.add_argument("--latency-ms", type=float, default=100.0, help="time of a request, whatever its tokens")
-    parser.add_argument("--ttft-ms", type=float, help="instead: time to the first token …")
-    parser.add_argument("--itl-ms", type=float, default=0.0, help="… and then per token")
-    parser.add_argument("--tokens", type=int, default=16, help="length of an answer; max_tokens shortens it")
-    parser.add_argument("--reply", default="", help="the answer's text, instead of the labelled sentence")
-    parser.add_argument("--context", type=int, default=131_072, help="longest prompt, in tokens")
-    faults = parser.add_argument_group("faults")
-    faults.add_argument("--start-delay-s", type=float, default=0.0, help="/health answers 503 so long")
-    faults.add_argument("--die-after-s", type=float, default=0.0, help="kill itself by SIGKILL")
-    faults.add_argument("--die-after-requests", type=int, default=0, help="kill itself at the request after these")
-    faults.add_argument("--exit-at-start", type=int, metavar="CODE")
-    faults.add_argument("--fail-rate", type=float, default=0.0, help="share of requests answered by 500")
-    faults.add_argument("--break-rate", type=float, default=0.0, help="share of answers broken off half-way")
-    faults.add_argument("--hang-rate", type=float, default=0.0, help="share of requests never answered")
-    given = parser.parse_args(argv)
-    if given.capacity < 1 or given.tokens < 1 or min(given.latency_ms, given.ttft_ms or 0, given.itl_ms) < 0:
-        parser.error("capacity and tokens start at 1, times at 0")
-    return given
-
-
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def machine(given: argparse.Namespace, clock: Clock) -> Machine:
+    ttft_s = None if given.ttft_ms is None else given.ttft_ms / 1000
+    schedule = Schedule(given.latency_ms / 1000, ttft_s, given.itl_ms / 1000, given.drift_per_s, clock.now())
+    metrics = Metrics(given.served_name[0])
+    if not given.batching:
+        return Machine(clock, Slots(given.capacity), metrics, schedule)
+    batch = Batch(clock, given.batch_ms / 1000 / schedule.total_s(given.tokens))
+    return Machine(batch, Slots(given.capacity, batch.running), metrics, schedule)
 
 
 async def serve(given: argparse.Namespace, key: str) -> None:
     """Serves until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     clock = Clock(loop)
-    ttft_s = None if given.ttft_ms is None else given.ttft_ms / 1000
-    schedule = Schedule(given.latency_ms / 1000, ttft_s, given.itl_ms / 1000)
     simulator = Simulator(
-        Machine(clock, Slots(given.capacity), Metrics(given.served_name[0]), schedule),
+        machine(given, clock),
         models=given.served_name,
         words=replies.answer(given.tokens, given.reply),
         context=given.context,
         key=key,
         faults=Faults(**{name: getattr(given, name) for name in Faults.__dataclass_fields__}),
+        prefixes=Prefixes() if given.prefix_cache else None,
         die=_die,
     )
     server = await loop.create_server(lambda: Connection(simulator.handle), given.host, given.port, backlog=4096)

@@ -43,6 +43,7 @@ class Ask:
     stream: bool = False
     include_usage: bool = False
     vectors: tuple[Any, ...] = ()
+    cached_tokens: int = -1
 
     @property
     def completion_tokens(self) -> int:
@@ -177,9 +178,10 @@ def tokenize(given: dict[str, Any], context: int) -> bytes:
     return orjson.dumps({"count": len(tokens), "max_model_len": context, "tokens": tokens, "token_strs": strings})
 
 
-def usage(ask: Ask) -> dict[str, int]:
-    done = ask.completion_tokens
-    return {"prompt_tokens": ask.prompt_tokens, "completion_tokens": done, "total_tokens": ask.prompt_tokens + done}
+def usage(ask: Ask) -> dict[str, Any]:
+    done, asked = ask.completion_tokens, ask.prompt_tokens
+    cached = {"prompt_tokens_details": {"cached_tokens": ask.cached_tokens}} if ask.cached_tokens >= 0 else {}
+    return {"prompt_tokens": asked, "completion_tokens": done, "total_tokens": asked + done, **cached}
 
 
 def whole(ask: Ask) -> bytes:
