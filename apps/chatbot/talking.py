@@ -1,0 +1,243 @@
+"""What happens when somebody asks, retries, edits, stops: from what Gradio gives to what it is to show.
+
+Nothing of a conversation outlives its event on the server, but for the files of the last questions, an hour.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import nh3
+
+from apps.chatbot import files, history, rendering
+from apps.chatbot.files import Attached, BadFile
+from apps.chatbot.history import Kept, Turn
+from apps.chatbot.markup import ours
+from apps.chatbot.modelchoice import choices
+from apps.chatbot.pace import Pace
+from apps.chatbot.recognition import recognised
+from apps.chatbot.texts import texts
+from apps.chatbot.view import View, after
+from engine.errors import EngineError
+from rag.answer.states import Document, Failed, Language, Question
+from rag.answer.turn import Turns
+
+# Of so many questions the files stay at hand, to ask them again.
+FILES_OF_TURNS = 3
+LONGEST_QUESTION = 8000
+
+Update = dict[str, Any]
+
+
+class Talk:
+    """Updates are dictionaries by the names of Screen's parts; app makes Gradio's of them."""
+
+    def __init__(self, turns: Turns, pace: Pace) -> None:
+        self._turns, self._pace = turns, pace
+
+    async def send(
+        self, message: Any, stored: Any, model: str, tribunal: bool, language: Language, attached: dict[str, Attached]
+    ) -> AsyncGenerator[Update, None]:
+        """A new question, perhaps with files."""
+        kept = history.read(stored)
+        text, paths = _typed(message)
+        if not text and not paths:
+            return
+        say = texts(language)
+        if len(paths) > files.MOST_FILES:
+            gr.Warning(say("too_many", n=files.MOST_FILES))
+        try:
+            given = await asyncio.to_thread(files.read, paths)
+        except BadFile as error:
+            gr.Warning(say(error.why, name=error.name))
+            return
+        names = tuple(path.name for path in paths[: files.MOST_FILES])
+        asking = Asking(kept, text, given, names, model, tribunal, language)
+        async for update in self._answered(asking, attached):
+            yield update
+
+    async def again(
+        self,
+        index: int,
+        text: str | None,
+        stored: Any,
+        model: str,
+        tribunal: bool,
+        language: Language,
+        attached: dict[str, Attached],
+        read_pictures: bool = False,
+    ) -> AsyncGenerator[Update, None]:
+        """Turn `index` once more, with another text where one is given; what came after it goes.
+
+        With `read_pictures` its pictures are given as the text that is recognised in them.
+        """
+        kept = history.read(stored)
+        if not 0 <= index < len(kept.chat.turns):
+            return
+        turn = kept.chat.turns[index]
+        given = attached.get(_place(kept, index), Attached())
+        if read_pictures:
+            found = await self._as_text(given, language)
+            if found is None:
+                return
+            given = found
+        asking = Asking(kept.cut(index), text or turn.question, given, turn.files, model, tribunal, language)
+        async for update in self._answered(asking, attached):
+            yield update
+
+    async def last_again(self, stored: Any, *rest: Any, **more: Any) -> AsyncGenerator[Update, None]:
+        last = len(history.read(stored).chat.turns) - 1
+        async for update in self.again(last, None, stored, *rest, **more):
+            yield update
+
+    def stopped(self, shown: Any, stored: Any, language: Language) -> Update:
+        """What had been written when somebody stopped it is kept as the turn's answer."""
+        kept = history.read(stored)
+        messages = [(one.get("role"), _plain(one.get("content"))) for one in shown or [] if isinstance(one, dict)]
+        if len(messages) < 2 * len(kept.chat.turns) + 2:
+            return {}
+        (_, question), (_, html) = messages[-2:]
+        note = f'<p class="note">{texts(language)("stopped")}</p>'
+        html = ours(html.replace(" busy", "", 1) + note)
+        said = nh3.clean(html, tags=set()).strip()
+        kept = kept.with_turn(Turn(question, html, said, language=language))
+        return {"chat": kept.chat.messages(), **self._kept(kept), "offers": gr.update(visible=True)}
+
+    async def _as_text(self, given: Attached, language: Language) -> Attached | None:
+        say = texts(language)
+        text = await recognised(given.pictures)
+        if not text:
+            gr.Warning(say("nothing_recognised"))
+            return None
+        return Attached((), (*given.documents, Document(say("recognised"), text)))
+
+    async def _answered(self, asking: "Asking", attached: dict[str, Attached]) -> AsyncGenerator[Update, None]:
+        kept, before = asking.kept, asking.kept.chat.messages()
+        mine = {"role": "user", "content": history.asked(asking.text, asking.names)}
+        view = View(asking.language)
+        first: Update = {"box": gr.update(value=None, interactive=True), "offers": gr.update(visible=False)}
+        async with aclosing(self._pace.paced(self._views(asking))) as views:
+            async for view in views:
+                html = rendering.message(view, asking.language)
+                if not view.ended:
+                    yield {**first, "chat": [*before, mine, {"role": "assistant", "content": html}]}
+                    first = {}
+        turn = asking.turn(view)
+        place = f"{kept.chat.id}/{len(kept.chat.turns)}"
+        kept = kept.with_turn(turn)
+        if asking.given != Attached():
+            attached = dict([*attached.items(), (place, asking.given)][-FILES_OF_TURNS:])
+        yield {
+            **first,
+            "chat": kept.chat.messages(),
+            **self._kept(kept),
+            **self._offers(view, asking),
+            "attached": attached,
+        }
+        if choice := await self.model_choice(asking.model, asking.language):
+            yield choice
+
+    async def _views(self, asking: "Asking") -> AsyncGenerator[View, None]:
+        view = View(asking.language)
+        yield view
+        async with aclosing(self._turns.ask(asking.question)) as states:
+            async for state in states:
+                view = after(view, state)
+                yield view
+
+    def _kept(self, kept: Kept) -> Update:
+        titles = [(chat.title, chat.id) for chat in kept.chats]
+        return {
+            "kept": kept.as_json(),
+            "chats": gr.update(choices=titles, value=kept.current or None, visible=bool(titles)),
+        }
+
+    def _offers(self, view: View, asking: "Asking") -> Update:
+        """What can be done about what went wrong: once more, a model that sees, text recognition."""
+        failed: Failed | None = view.failed
+        say, offer = texts(asking.language), failed.offer if failed else ""
+        pictures = bool(asking.given.pictures)
+        return {
+            "offers": gr.update(visible=failed is not None and (failed.retryable or pictures)),
+            "again": gr.update(visible=failed is not None and failed.retryable),
+            "see": gr.update(visible=bool(offer), value=say("see_with", model=offer) if offer else ""),
+            "recognise": gr.update(visible=failed is not None and failed.kind == "blind" and pictures),
+        }
+
+    async def model_choice(self, chosen: str, language: Language) -> Update:
+        """The models with their load as it is now; nothing where the gateway does not answer."""
+        try:
+            rows = choices(await self._turns.models(), language)
+        except EngineError:
+            return {}
+        return {"model": gr.update(choices=rows, value=chosen if chosen in {value for _, value in rows} else "")}
+
+    async def seeing(self, language: Language) -> str:
+        """The model to show a picture to; empty where there is none."""
+        from rag.answer.models import default
+
+        found = default([one for one in await self._turns.models() if one.ready], language, sees=True)
+        return found.name if found else ""
+
+    def opened(self, stored: Any, id: str) -> Update:
+        kept = history.read(stored).opened(id)
+        return {"chat": kept.chat.messages(), **self._kept(kept), "offers": gr.update(visible=False)}
+
+
+class Asking:
+    """One question with everything around it."""
+
+    def __init__(
+        self,
+        kept: Kept,
+        text: str,
+        given: Attached,
+        names: Sequence[str],
+        model: str,
+        tribunal: bool,
+        language: Language,
+    ) -> None:
+        self.kept, self.text, self.given, self.names = kept, text[:LONGEST_QUESTION], given, tuple(names)
+        self.model, self.tribunal, self.language = model or "", bool(tribunal), language
+
+    @property
+    def question(self) -> Question:
+        text = self.text or ("Was ist das?" if self.language == "de" else "What is this?")
+        past = self.kept.chat.past
+        own = self.given
+        return Question(text, self.model, self.language, past, own.urls, own.documents, self.tribunal)
+
+    def turn(self, view: View) -> Turn:
+        answer = view.answer
+        return Turn(
+            self.text,
+            rendering.message(view, self.language),
+            view.said,
+            view.searched or (answer.searched if answer else ""),
+            view.language,
+            self.names,
+            tuple(one.passage.url for one in answer.citations) if answer else (),
+        )
+
+
+def _place(kept: Kept, index: int) -> str:
+    return f"{kept.chat.id}/{index}"
+
+
+def _typed(message: Any) -> tuple[str, list[Path]]:
+    """Text and files of a MultimodalTextbox; a plain text from a program."""
+    if isinstance(message, str):
+        return message.strip(), []
+    given = message or {}
+    return str(given.get("text") or "").strip(), [Path(one) for one in given.get("files") or []]
+
+
+def _plain(content: Any) -> str:
+    """A message's text: as parts from the browser, as plain text from programs."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    return "".join(str(part.get("text", "")) if isinstance(part, dict) else str(part) for part in parts if part)
