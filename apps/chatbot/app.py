@@ -143,10 +143,10 @@ def _wire_side(app: gr.Blocks, parts: Screen, talk: Talk) -> None:
         return wire.of(await talk.model_choice(model, language)).get(parts.model, gr.skip())
 
     app.load(begin, [parts.kept, parts.chosen_language], [*parts.worded, *shown, parts.model], **quiet).then(
-        None, parts.language, None, js="(language) => window.campus.speak(language)"
+        None, parts.switch, None, js="(language) => window.campus.speak(language)"
     )
     parts.switch.input(switch, parts.switch, [*parts.worded, parts.chosen_language], **quiet).then(
-        None, parts.language, None, js="(language) => window.campus.speak(language)"
+        None, parts.switch, None, js="(language) => window.campus.speak(language)"
     )
     parts.new.click(new, parts.kept, shown, **quiet)
     parts.chats.input(choose, [parts.chats, parts.kept], shown, **quiet)

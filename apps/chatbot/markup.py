@@ -19,6 +19,7 @@ _TAGS = {
     *("table", "thead", "tbody", "tr", "th", "td", "a", "sup", "span"),
 }
 _ATTRIBUTES = {"a": {"href", "class", "aria-label", "title"}, "sup": {"class"}, "span": {"class", "title"}}
+_NO_LINK = re.compile(r"<a(?![^>]* href=)[^>]*>(.*?)</a>", re.S)
 _CITED = re.compile(r" ?\[(\d{1,3})\]")
 _OWN_TAGS = _TAGS | {"div", "details", "summary", "blockquote", "mark", "q"}
 _OWN_ATTRIBUTES = {
@@ -49,7 +50,8 @@ def markdown(text: str, links: frozenset[str] = frozenset(), sources: Mapping[in
     def kept(tag: str, name: str, value: str) -> str | None:
         return value if (tag, name) != ("a", "href") or value in links or value.startswith("#source-") else None
 
-    return nh3.clean(made, tags=_TAGS, attributes=_ATTRIBUTES, attribute_filter=kept, link_rel="noopener noreferrer")
+    clean = nh3.clean(made, tags=_TAGS, attributes=_ATTRIBUTES, attribute_filter=kept, link_rel="noopener noreferrer")
+    return _NO_LINK.sub(r"\1", clean)
 
 
 def _headings_lower(made: str) -> str:

@@ -158,7 +158,6 @@ def _middle(say: Texts, language: Language) -> tuple[Any, ...]:
         max_plain_text_length=8000,
         max_lines=8,
         autofocus=True,
-        stop_btn=True,
         elem_id="box",
     )
     note = gr.HTML(notice(say), elem_id="notice")

@@ -30,6 +30,7 @@ FILES_OF_TURNS = 3
 LONGEST_QUESTION = 8000
 
 Update = dict[str, Any]
+READY = gr.update(value=None, submit_btn=True, stop_btn=False)
 
 
 class Talk:
@@ -104,7 +105,7 @@ class Talk:
         html = ours(html.replace(" busy", "", 1) + note)
         said = nh3.clean(html, tags=set()).strip()
         kept = kept.with_turn(Turn(question, html, said, language=language))
-        return {"chat": kept.chat.messages(), **self._kept(kept), "offers": gr.update(visible=True)}
+        return {"chat": kept.chat.messages(), **self._kept(kept), "box": READY}
 
     async def _as_text(self, given: Attached, language: Language) -> Attached | None:
         say = texts(language)
@@ -118,7 +119,10 @@ class Talk:
         kept, before = asking.kept, asking.kept.chat.messages()
         mine = {"role": "user", "content": history.asked(asking.text, asking.names)}
         view = View(asking.language)
-        first: Update = {"box": gr.update(value=None, interactive=True), "offers": gr.update(visible=False)}
+        first: Update = {
+            "box": gr.update(value=None, submit_btn=False, stop_btn=True),
+            "offers": gr.update(visible=False),
+        }
         async with aclosing(self._pace.paced(self._views(asking))) as views:
             async for view in views:
                 html = rendering.message(view, asking.language)
@@ -131,11 +135,11 @@ class Talk:
         if asking.given != Attached():
             attached = dict([*attached.items(), (place, asking.given)][-FILES_OF_TURNS:])
         yield {
-            **first,
             "chat": kept.chat.messages(),
             **self._kept(kept),
             **self._offers(view, asking),
             "attached": attached,
+            "box": READY,
         }
         if choice := await self.model_choice(asking.model, asking.language):
             yield choice

@@ -47,6 +47,10 @@ _GROUPS: tuple[tuple[str, ...], ...] = (
         r"kost\w*|gebühr\w*|cost\w*|fees?|price",
     ),
 )
+_LEADING = re.compile(
+    r"^(?:(?:the|a|an|of|for|in|on|at|to|der|die|das|den|dem|des|ein\w*|für|im|in|am|an|zum|zur|bei|mit|with|about)\s+)+",
+    re.I,
+)
 _YEAR = re.compile(r"(?:19|20)\d\d(?:/\d\d(?:\d\d)?)?")
 FEW_TERMS = 2
 MOST_TERMS = 14
@@ -72,7 +76,7 @@ def completed(question: str, past: Sequence[Past]) -> str:
         if is_term(word) and not _replaced(word, question) and not any(same(stem(word), one) for one in own)
     ]
     added = list(dict.fromkeys(kept))[:MOST_TERMS]
-    bare = _BEGINS.sub("", question).strip(" ,;:")
+    bare = _LEADING.sub("", _BEGINS.sub("", question).strip(" ,;:"))
     return f"{' '.join(added)} {bare or question}".strip() if added else question
 
 

@@ -1,7 +1,41 @@
-// Sources open where their number is pressed, answers can be copied, and the page says which language it is in.
+// Sources open where their number is pressed, and what a screen reader says is in the page's language and free of markup.
+const words = {
+  de: {
+    bot: "Antwort", user: "Deine Frage", chat: "Gespräch", side: "Seitenleiste ein- oder ausblenden",
+    upload: "Datei oder Bild anhängen", send: "Absenden", stop: "Anhalten",
+  },
+  en: {
+    bot: "Answer", user: "Your question", chat: "Conversation", side: "Show or hide the sidebar",
+    upload: "Attach a file or picture", send: "Send", stop: "Stop",
+  },
+};
+const labelled = {
+  '#chat [data-testid="bot"]': "bot",
+  '#chat [data-testid="user"]': "user",
+  '#chat [role="log"]': "chat",
+  "#side .toggle-button": "side",
+  "#box .upload-button": "upload",
+  "#box .submit-button": "send",
+  "#box .stop-button": "stop",
+};
+
 window.campus = {
+  language: "de",
+  begun: false,
   speak(language) {
-    document.documentElement.lang = language;
+    this.language = language === "en" ? "en" : "de";
+    document.documentElement.lang = this.language;
+    this.label();
+    if (!this.begun && innerWidth < 768) document.querySelector("#side.open .toggle-button")?.click();
+    this.begun = true;
+  },
+  label() {
+    for (const [selector, name] of Object.entries(labelled)) {
+      const label = words[this.language][name];
+      for (const part of document.querySelectorAll(selector)) {
+        if (part.getAttribute("aria-label") !== label) part.setAttribute("aria-label", label);
+      }
+    }
   },
   open(turn, number) {
     const card = turn.querySelector(`details.card-${number}`);
@@ -13,6 +47,16 @@ window.campus = {
     card.querySelector("summary").focus({ preventScroll: true });
   },
 };
+
+let due = false;
+new MutationObserver(() => {
+  if (due) return;
+  due = true;
+  requestAnimationFrame(() => {
+    due = false;
+    window.campus.label();
+  });
+}).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ["aria-label"] });
 
 document.addEventListener(
   "click",
