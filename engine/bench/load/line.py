@@ -36,7 +36,7 @@ class Line:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
         self._wire: Wire | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self.connecting: asyncio.Task[None] | None = None
         self._request = b""
         self._repeated = False
         self.intended = self.lag = self.started = 0.0
@@ -58,7 +58,7 @@ class Line:
             self._connect()
 
     def _connect(self) -> None:
-        self._connecting = asyncio.get_running_loop().create_task(self._send_on_a_new_wire())
+        self.connecting = asyncio.get_running_loop().create_task(self._send_on_a_new_wire())
 
     async def _send_on_a_new_wire(self) -> None:
         caller, loop = self._caller, asyncio.get_running_loop()
@@ -67,7 +67,7 @@ class Line:
                 _, wire = await loop.create_connection(lambda: Wire(self, caller.stream), *caller.address)
         except (OSError, TimeoutError):
             return self._end(time.perf_counter(), Code.CONNECTION, None)
-        self._connecting, self._wire = None, wire
+        self.connecting, self._wire = None, wire
         self.sent = time.perf_counter()
         wire.send(self._request)
 
@@ -105,8 +105,8 @@ class Line:
         self._end(time.perf_counter(), code, wire)
 
     def close(self) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
+        if self.connecting is not None:
+            self.connecting.cancel()
         self._drop()
 
     def _drop(self) -> None:

@@ -41,6 +41,7 @@ class Run:
         self._lines: set[Line] = set()
         # In the order of their start: all have the same patience, so the first is also the first to time out.
         self._under_way: dict[Line, None] = {}
+        self._leaving: list[asyncio.Task[None]] = []
         self._empty = asyncio.Event()
         self._clock.call_at(self._clock.now() + SWEEP_S, self._sweep)
 
@@ -51,7 +52,7 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self.abort()
-        await asyncio.sleep(0)  # the connections are closed by the loop's next round
+        await self._settle()
 
     @property
     def in_flight(self) -> int:
@@ -90,6 +91,7 @@ class Run:
             pass
         left = self.in_flight + self.waiting
         self.abort()
+        await self._settle()
         return left
 
     def abort(self) -> None:
@@ -97,12 +99,19 @@ class Run:
         if self.closed:
             return
         self.stopped = self.closed = True
+        self._leaving = [line.connecting for line in self._lines if line.connecting is not None]
         for line in list(self._under_way):
             line.give_up(Code.ABORTED)
         for line in self._lines:
             line.close()
         self._lines.clear()
         self._clock.close()
+
+    async def _settle(self) -> None:
+        """Sockets are closed by the loop's next rounds, those of connections just made one round later."""
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        for _ in range(2):
+            await asyncio.sleep(0)
 
     def request(self) -> bytes:
         body = next(self.prompts)

@@ -9,8 +9,8 @@ import httptools
 
 from engine.bench.load.answers import CONTENT
 
-# Of a stream the last pieces are kept: they hold its usage, its [DONE] and an error.
-MOST_PIECES, KEPT_PIECES = 64, 32
+# Of a stream the end is kept: it holds the usage, [DONE], and an error if there was one.
+MOST_PIECES, KEPT_BYTES = 64, 16_384
 
 
 class Owner(Protocol):
@@ -78,10 +78,10 @@ class Wire(asyncio.Protocol):
             return
         self.events += (self._newline + body).count(b"\n\n") if self._newline else body.count(b"\n\n")
         self._newline = b"\n" if body.endswith(b"\n") and not body.endswith(b"\n\n") else b""
-        if self.first != self.first and CONTENT.search(body if len(pieces) == 1 else b"".join(pieces[-2:])):
+        if self.first != self.first and CONTENT.search(self.text):
             self.first = time.perf_counter()
         if len(pieces) > MOST_PIECES:
-            del pieces[:-KEPT_PIECES]
+            pieces[:] = [self.text[-KEPT_BYTES:]]
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
