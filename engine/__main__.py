@@ -25,7 +25,7 @@ app = typer.Typer(
 for command in (
     *(show.doctor, show.models, show.render),
     *(fleet.launch, fleet.ps, fleet.events, fleet.logs, fleet.scale, fleet.drain, fleet.restart, fleet.stop),
-    *(serving.serve, serving.up, serving.down),
+    *(serving.serve, serving.up, serving.down, serving.apps),
     *(workflows.laws, workflows.verdicts, usage.usage),
 ):
     app.command()(command)

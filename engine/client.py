@@ -9,19 +9,27 @@ import httpx
 from engine.calls import Calls, long_prompt
 from engine.errors import AccessDenied, ConfigurationError, EndpointRefused, EndpointTimedOut, GatewayError
 
-TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+TIMEOUT_S = 600.0
+CONNECT_S = 5.0
 
 
 class EngineClient(Calls):
     """Synchronous.
 
     `url` is the one address, a gateway's, or a deployment's `…/deployments/NAME/v1` with its access token.
+    `timeout_s` is how long an answer, or the next part of one, may take.
     """
 
-    def __init__(self, url: str, key: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, key: str, transport: httpx.BaseTransport | None = None, timeout_s: float = TIMEOUT_S
+    ) -> None:
         # Proxies of the environment are for the world outside; a gateway is inside.
         self._http = httpx.Client(
-            base_url=_base(url), headers=_headers(key), timeout=TIMEOUT, trust_env=False, transport=transport
+            base_url=_base(url),
+            headers=_headers(key),
+            timeout=_timeout(timeout_s),
+            trust_env=False,
+            transport=transport,
         )
 
     def __enter__(self) -> "EngineClient":
@@ -77,9 +85,15 @@ class EngineClient(Calls):
 class AsyncEngineClient(Calls):
     """Asynchronous; the same methods, to be awaited."""
 
-    def __init__(self, url: str, key: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, key: str, transport: httpx.AsyncBaseTransport | None = None, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self._http = httpx.AsyncClient(
-            base_url=_base(url), headers=_headers(key), timeout=TIMEOUT, trust_env=False, transport=transport
+            base_url=_base(url),
+            headers=_headers(key),
+            timeout=_timeout(timeout_s),
+            trust_env=False,
+            transport=transport,
         )
 
     async def __aenter__(self) -> "AsyncEngineClient":
@@ -136,6 +150,10 @@ class AsyncEngineClient(Calls):
             raise _translated(error) from error
         _raise_for(response)
         return _decoded(response)
+
+
+def _timeout(seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(seconds, connect=min(seconds, CONNECT_S))
 
 
 def _base(url: str) -> str:

@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from engine import presence
+from engine import own_apps, presence
 from engine.catalogue import Catalogue
-from engine.commands.output import say, settings
+from engine.client import EngineClient
+from engine.commands.output import Json, print_json, print_table, say, settings
 from engine.errors import Conflict, EngineError
 from engine.fleet.lock import process_is_gone
 from engine.gateway.keys import Keys
@@ -25,6 +26,7 @@ from engine.worker import schedulers
 
 DEFAULT_MODEL = "smollm2-135m"
 UP_KEY = "made-by-up"
+APPS_TIMEOUT_S = 120.0
 DOWN_TIMEOUT_S = 900.0
 END_TIMEOUT_S = 60.0
 PATIENCE_S = 2.0
@@ -55,8 +57,9 @@ def up(
     replicas: Annotated[int, typer.Option(min=1)] = 1,
     scheduler: Scheduler = "",
     timeout_s: Annotated[float, typer.Option(help="Give up waiting for the model after this many seconds.")] = 3600.0,
+    apps: Annotated[bool, typer.Option(help="With the apps that are installed: chatbot and admin console.")] = True,
 ) -> None:
-    """Serve one model at one address; Ctrl-C stops all of it."""
+    """Serve one model at one address, with chatbot and admin console; Ctrl-C stops all of it."""
     chosen = _override(settings(), scheduler=scheduler or None)
     running = presence.find(chosen.home)
     if running:
@@ -68,14 +71,35 @@ def up(
             names = [row["name"] for row in client.deployments()]
             if model not in names:
                 started.append(client.launch(model=model, replicas=replicas)["name"])
+            launched = _launch_apps(found, client, chosen) if apps else []
+            started += [app.name for app in launched]
             wait_ready(client, model, timeout_s, say)
-            _print_invitation(found, model, _fresh_key(chosen))
+            _print_invitation(found, model, _fresh_key(chosen, UP_KEY, "user"))
+            _print_apps(found, client, chosen, launched)
             _stay_while_served(found)
         except KeyboardInterrupt:
             say("stopping what was started")
         finally:
             if started and presence.find(chosen.home):
                 stop_and_wait(client, started, DOWN_TIMEOUT_S, say)
+
+
+def apps(as_json: Json = False) -> None:
+    """Launch the chatbot and the admin console beside the gateway that runs.
+
+    Those that run already stay as they are.
+    """
+    found = presence.find(settings().home)
+    if not found:
+        raise EngineError(f"no gateway answers for ENGINE_HOME {settings().home}; start one with `engine serve`")
+    with operator(found) as client:
+        launched = [app.name for app in _launch_apps(found, client, settings())]
+        rows = [row for row in client.deployments() if row["name"] in {app.name for app in own_apps.OWN_APPS}]
+    if as_json:
+        print_json([{**row, "launched": row["name"] in launched} for row in rows])
+    else:
+        cells = [(row["name"], row["stage"], row["url"] or "-") for row in rows]
+        print_table(("APP", "STAGE", "URL"), cells, "none of the apps is installed, or there is no NGINX")
 
 
 def down() -> None:
@@ -108,14 +132,39 @@ def _require_sound(chosen: Settings) -> None:
     Catalogue.load(chosen.models_file)
 
 
-def _fresh_key(chosen: Settings) -> str:
-    """A user key for whoever reads the screen; the one of the last `up` is revoked, for nobody can read it any more."""
+def _launch_apps(found: presence.Presence, client: EngineClient, chosen: Settings) -> list[own_apps.OwnApp]:
+    """Those that were not there yet. Only NGINX can join them at the one address."""
+    if found.url == found.address:
+        return []
+    launched = own_apps.missing(client.deployments())
+    for app in launched:
+        key = _fresh_key(chosen, app.name, "user") if app.keyed else ""
+        client.launch(**own_apps.launch_request(app, found.url, key))
+    return launched
+
+
+def _print_apps(
+    found: presence.Presence, client: EngineClient, chosen: Settings, launched: list[own_apps.OwnApp]
+) -> None:
+    """Whether or not an app comes up, the model serves."""
+    for app in launched:
+        try:
+            wait_ready(client, app.name, APPS_TIMEOUT_S, lambda line: None)
+        except EngineError as error:
+            say(f"the {app.title} is not up: {error}")
+            continue
+        key = "" if app.keyed else f"   log in with {_fresh_key(chosen, f'{UP_KEY}-{app.name}', 'admin')}"
+        print(f"  {app.title:14} {found.address}{app.path}{key}", flush=True)
+
+
+def _fresh_key(chosen: Settings, name: str, role: str) -> str:
+    """A key for whoever reads the screen; the one of the last time is revoked, for nobody can read it any more."""
     keys = Keys(chosen.database_url)
     try:
         for key in keys.list():
-            if key.name == UP_KEY and key.revoked_at is None:
+            if key.name == name and key.revoked_at is None:
                 keys.revoke(key.id)
-        return keys.create(UP_KEY, "user")[1]
+        return keys.create(name, role)[1]
     finally:
         keys.close()
 

@@ -9,7 +9,9 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import PlainTextResponse
 
 from engine.capacity import Cards
+from engine.fleet.derive import Mark
 from engine.fleet.request import LaunchRequest
+from engine.fleet.schedulers.jobs import Job, explain
 from engine.gateway import probing
 from engine.gateway.access import admin_key
 from engine.gateway.admin import Control, find
@@ -91,9 +93,10 @@ def _fleet(api: APIRouter, control: Control, rows: Rows, cards: Cards) -> None:
     async def events(limit: int = Query(200, ge=1, le=10000)) -> Any:
         return plain(await asyncio.to_thread(control.events, None, limit))
 
-    @api.get("/jobs", tags=tags, summary="Jobs by scheduler, as last seen")
+    @api.get("/jobs", tags=tags, summary="Jobs by scheduler, as last seen, with what their state means")
     async def jobs() -> Any:
-        return plain(await asyncio.to_thread(control.jobs))
+        found = await asyncio.to_thread(control.jobs)
+        return {name: [_job(job) for job in each] for name, each in found.items()}
 
     @api.get("/cluster", tags=tags, summary="Nodes by scheduler")
     async def cluster() -> Any:
@@ -116,6 +119,12 @@ def _fleet(api: APIRouter, control: Control, rows: Rows, cards: Cards) -> None:
         since = first or until - timedelta(days=min(30, (until - date.min).days))
         since = max(since, until - timedelta(days=min(LONGEST_DAYS, (until - date.min).days)))
         return plain(await asyncio.to_thread(control.inspection.gpu_hours, since, until))
+
+
+def _job(job: Job) -> dict[str, Any]:
+    """`deployment` is whose replica it is, empty for this user's other jobs."""
+    mark = Mark.read(job.comment)
+    return {**plain(job), "deployment": mark.name if mark else "", "words": explain(job)}
 
 
 def plain(value: Any) -> Any:

@@ -24,8 +24,9 @@ class LocalScheduler:
 
     Each call advances the queue under a lock; a job runs beside a runner (local_job.py) that survives the engine and is
     known by pid, start time and boot. Ended jobs are kept for a day. A job inherits the environment of the process that
-    started it. `cpus` is os.cpu_count() but at least 4, so that a laptop with two cores runs small models too, slower;
-    `mem_gb` is the machine's; `gpus` is what /dev/nvidia* shows, of type `gpu`. A request beyond these is refused.
+    started it. `cpus` is os.cpu_count() but at least 6, so that a laptop with two cores runs small models and the apps
+    too, slower; `mem_gb` is the machine's; `gpus` is what /dev/nvidia* shows, of type `gpu`. A request beyond these is
+    refused.
     """
 
     name = "local"
@@ -174,7 +175,7 @@ class LocalScheduler:
 
 def cpus_here() -> int:
     """How many CPUs the local scheduler counts on this machine."""
-    return max(os.cpu_count() or 1, 4)
+    return max(os.cpu_count() or 1, 6)
 
 
 def _gpus_here() -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""The admin console: a Streamlit app over the gateway's API, at /console/ of the one address."""

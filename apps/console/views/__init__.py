@@ -1,0 +1,1 @@
+"""What the screens show, made of what the gateway tells: pure functions, data in, frame or markup out."""
