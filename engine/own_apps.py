@@ -41,9 +41,9 @@ OWN_APPS = (
 def launch_request(app: OwnApp, url: str, key: str = "") -> dict[str, Any]:
     """Fields of LaunchRequest. It runs on this machine, where the gateway answers at `url`; `key` is its own.
 
-    The app is told ENGINE_URL, ENGINE_KEY and ENGINE_BASE_PATH (its path without the last slash).
+    The app is told ENGINE_URL, ENGINE_KEY and ENGINE_APP_PATH.
     """
-    environment = {"PYTHONPATH": str(ROOT), "ENGINE_URL": url, "ENGINE_BASE_PATH": app.path.rstrip("/")}
+    environment = {"PYTHONPATH": str(ROOT), "ENGINE_URL": url, "ENGINE_APP_PATH": app.path}
     return {
         "name": app.name,
         "command": [sys.executable, "-m", app.module],

@@ -1,4 +1,4 @@
-"""`python -m apps.console`: serves the console on $PORT under $ENGINE_BASE_PATH, for the gateway at $ENGINE_URL."""
+"""`python -m apps.console`: serves the console on $PORT under $ENGINE_APP_PATH, for the gateway at $ENGINE_URL."""
 
 import os
 import sys
@@ -28,7 +28,7 @@ def command(environ: Mapping[str, str]) -> list[str]:
     own = {
         "server.address": environ.get("HOST") or "127.0.0.1",
         "server.port": environ.get("PORT") or "8501",
-        "server.baseUrlPath": environ.get("ENGINE_BASE_PATH", "/console").strip("/"),
+        "server.baseUrlPath": environ.get("ENGINE_APP_PATH", "/console/").strip("/"),
     }
     flags = [f"--{name}={value}" for name, value in {**SETTINGS, **THEME, **own}.items()]
     return [sys.executable, "-m", "streamlit", "run", str(Path(__file__).with_name("app.py")), *flags]
