@@ -58,7 +58,7 @@ class Options:
     max_concurrency: int = 4096
     repeats: int = 3
     seed: int = 0
-    foreign_cpu: float = 0.25
+    foreign_cpu: float = 0.5
     time_scale: float = 1.0
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ def saturate(
     objective_ms: Annotated[float | None, typer.Option(help="Knee: the largest load with this p95 latency.")] = None,
     max_concurrency: Annotated[int, typer.Option(min=1, help="No more users than these.")] = 4096,
     repeats: Annotated[int, typer.Option(min=1, help="Trials of each level.")] = 3,
-    foreign_cpu: Annotated[float, typer.Option(help="Share of this machine's CPU that others may use.")] = 0.25,
+    foreign_cpu: Annotated[float, typer.Option(help="Share of this machine's CPU that others may use.")] = 0.5,
     time_scale: Annotated[float, typer.Option(help="Simulated servers: they run so many times slower.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the order of trials; 0 takes a random one.")] = 0,
     experiment: Annotated[str, typer.Option("--experiment", help="Its id, instead of one made up.")] = "",
