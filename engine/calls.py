@@ -187,6 +187,28 @@ class Calls(ABC):
         """Whether each scheduler answers, and how often its commands were run in the last hour."""
         return self._json("GET", "/api/schedulers")
 
+    def experiments(self) -> Any:
+        """Saturation experiments, the latest first."""
+        return self._json("GET", "/api/experiments")
+
+    def experiment(self, id: str, first_trial: int = 0) -> Any:
+        """Its `state`, `trial_list` from number `first_trial` on, and the `result` so far, a sweep per deployment."""
+        return self._json("GET", _experiment(id), first_trial=first_trial)
+
+    def experiment_start(self, deployments: list[str], **options: Any) -> Any:
+        """Sweeps deployments: `target`, `stream`, `task`, `objective_ms`, `max_concurrency`, `repeats`, …"""
+        return self._json("POST", "/api/experiments", {"deployments": deployments, "options": options})
+
+    def experiment_stop(self, id: str) -> Any:
+        """It stops within a second or so; what was measured is kept."""
+        return self._json("POST", _experiment(id, "stop"))
+
+    def experiment_resume(self, id: str) -> Any:
+        return self._json("POST", _experiment(id, "resume"))
+
+    def experiment_delete(self, id: str) -> Any:
+        return self._json("DELETE", _experiment(id))
+
     def jobs(self) -> Any:
         return self._json("GET", "/api/jobs")
 
@@ -201,3 +223,7 @@ def long_prompt(model: str, text: str, instruction: str | None, parameters: dict
 
 def _deployment(name: str, *what: str) -> str:
     return "/".join(["/api/deployments", quote(name, safe=""), *what])
+
+
+def _experiment(id: str, *what: str) -> str:
+    return "/".join(["/api/experiments", quote(id, safe=""), *what])

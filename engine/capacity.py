@@ -30,6 +30,8 @@ SLOTS: dict[str, tuple[str, int]] = {
     "sglang": ("max_running_requests", 256),
 }
 OF_AN_UNKNOWN_ENGINE = 64
+# What NGINX gives to a replica, in its slots: also what a sweep needs to see past the point.
+QUEUED_IN_REPLICA = 4
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,15 @@ def slots(deployment: Deployment, card: CapacityCard | None) -> int:
     return max(1, int(text)) if text.isdecimal() and len(text) < 10 else default
 
 
+def _differences(mine: Setup, other: Setup) -> Iterator[str]:
+    for name in {*mine.arguments, *other.arguments}:
+        if mine.arguments.get(name) != other.arguments.get(name):
+            yield name
+    for name in ("precision", "gpu_type", "gpus", "nodes", "cpus"):
+        if getattr(mine, name) != getattr(other, name):
+            yield name
+
+
 class Cards:
     """The cards of an ENGINE_HOME, in memory; `refresh` reads the folder and blocks, `find` does not."""
 
@@ -134,6 +145,23 @@ class Cards:
 
     def slots(self, deployment: Deployment) -> int:
         return slots(deployment, self.find(deployment))
+
+    def ignored(self, deployment: Deployment) -> str:
+        """In words, that there are cards of this model and engine, but of another set-up only; else empty."""
+        mine = setup(deployment)
+        others = [c for c in self.all() if (c.setup.model, c.setup.engine) == (mine.model, mine.engine)]
+        if not others or self.find(deployment) is not None:
+            return ""
+        unlike = sorted({difference for card in others for difference in _differences(mine, card.setup)})
+        return f"a capacity card of another set-up is ignored ({', '.join(unlike)} differ); `engine bench saturate`"
+
+    def max_conns(self, deployment: Deployment) -> int:
+        """How many requests NGINX may give to one replica; 0, which is no bound, without a card.
+
+        NGINX has no queue: who comes above the bound is refused. So some may wait in the replica's own.
+        """
+        card = self.find(deployment)
+        return QUEUED_IN_REPLICA * card.slots if card else 0
 
     def all(self) -> tuple[CapacityCard, ...]:
         return tuple(self._cards.values())

@@ -6,16 +6,18 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 import uvloop
 
+from engine.capacity import Cards
 from engine.catalogue import Catalogue
 from engine.errors import ConfigurationError, EngineError
 from engine.fleet.controller import Controller
+from engine.fleet.deployments import Status
 from engine.fleet.nginx import Nginx
 from engine.fleet.schedulers.jobs import Scheduler
 from engine.fleet.schedulers.local import LocalScheduler
@@ -83,7 +85,21 @@ def make_controller(settings: Settings, found: Mapping[str, Scheduler], nginx: b
         found,
         nginx=Nginx(settings.home / "nginx") if nginx else None,
         gateway=f"127.0.0.1:{settings.port}" if nginx else None,
+        max_conns=bounds(Cards(settings.home)),
     )
+
+
+def bounds(cards: Cards) -> Callable[[Sequence[Status]], Mapping[str, int]]:
+    """What NGINX may give to a replica, by the capacity cards of this moment."""
+
+    def of(statuses: Sequence[Status]) -> Mapping[str, int]:
+        try:
+            cards.refresh()
+        except OSError as error:
+            log.warning("capacity cards stay as they are: %s", error)
+        return {status.deployment.name: cards.max_conns(status.deployment) for status in statuses}
+
+    return of
 
 
 def main(environ: Mapping[str, str]) -> None:

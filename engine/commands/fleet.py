@@ -7,11 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from engine import presence
+from engine.capacity import Cards
 from engine.client import EngineClient
 from engine.commands import request
 from engine.commands.output import Json, ago, print_json, print_table, say, settings
 from engine.errors import ConfigurationError, EngineError, UnknownName
 from engine.fleet import store
+from engine.fleet.deployments import Deployment
 from engine.fleet.lock import process_is_gone
 from engine.fleet.status import status_json
 from engine.launching import describe, operator, stop_and_wait, wait_ready
@@ -57,11 +59,8 @@ def ps(as_json: Json = False) -> None:
         print_json(rows)
         return
     print_table(
-        ("NAME", "KIND", "MODEL", "ENGINE", "STAGE", "READY", "URL"),
-        [
-            (row["name"], row["kind"], row["model"] or "-", _engine(row), row["stage"], _ready(row), row["url"] or "-")
-            for row in rows
-        ],
+        ("NAME", "KIND", "MODEL", "ENGINE", "STAGE", "READY", "SLOTS", "URL"),
+        [_deployment_cells(row) for row in rows],
         "no deployments; `engine launch smollm2-135m` starts one, `engine models` lists what there is",
     )
     replicas = [(row["name"], replica) for row in rows for replica in row["replicas"]]
@@ -69,6 +68,9 @@ def ps(as_json: Json = False) -> None:
         print()
         head = ("REPLICA", "JOB", "JOB STATE", "STAGE", "NODE", "ENDPOINT", "IN FLIGHT", "ENDS IN", "REASON")
         print_table(head, [_replica_cells(name, replica) for name, replica in replicas], "")
+    for row in rows:
+        if row.get("card_ignored"):
+            print(f"\n{row['name']}: {row['card_ignored']}")
 
 
 def events(
@@ -164,7 +166,17 @@ def _rows() -> list[dict[str, Any]]:
     statuses = store.load_all(settings().home)
     if statuses:
         say("no gateway is running on this ENGINE_HOME: this is what was last known")
-    return [status_json(status, lambda endpoint: 0, "") for status in statuses.values()]
+    cards = Cards(settings().home)
+    cards.refresh()
+    return [{**status_json(one, lambda endpoint: 0, ""), **_slots(one.deployment, cards)} for one in statuses.values()]
+
+
+def _slots(deployment: Deployment, cards: Cards) -> dict[str, Any]:
+    """As the gateway tells it: the slots of one replica, and whether a sweep found them."""
+    if deployment.kind != "model":
+        return {}
+    measured = cards.find(deployment) is not None
+    return {"slots": cards.slots(deployment), "measured": measured, "card_ignored": cards.ignored(deployment)}
 
 
 def _required_gateway() -> presence.Presence:
@@ -209,6 +221,14 @@ def _print_launched(row: dict[str, Any]) -> None:
     print(describe(row))
     print(f"address  {row['url'] or '-'}")
     print(f"token    {row['access_token']}")
+
+
+def _deployment_cells(row: dict[str, Any]) -> tuple[object, ...]:
+    slots = f"{row['slots']}{' (measured)' if row['measured'] else ''}" if "slots" in row else "-"
+    return (
+        *(row["name"], row["kind"], row["model"] or "-", _engine(row)),
+        *(row["stage"], _ready(row), slots, row["url"] or "-"),
+    )
 
 
 def _replica_cells(name: str, replica: dict[str, Any]) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ from engine.fleet.nginx import Nginx
 from engine.fleet.observe import Observer
 from engine.fleet.plan import Drain
 from engine.fleet.poll import Answer, JobPoller
-from engine.fleet.publish import Publisher
+from engine.fleet.publish import MaxConns, Publisher
 from engine.fleet.request import LaunchRequest, compose
 from engine.fleet.roster import Roster
 from engine.fleet.schedulers.jobs import Job, Node, Scheduler
@@ -40,7 +40,7 @@ class Controller:
     """Keeps the deployments of one ENGINE_HOME up. Thread-safe; `snapshot` is read without a lock.
 
     `schedulers` maps `slurm` and `local` to what is there, the default first. `gateway` is the address (`HOST:PORT`)
-    that NGINX forwards to.
+    that NGINX forwards to, `max_conns` bounds what a replica gets from it.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Controller:
         nginx: Nginx | None = None,
         gateway: str | None = None,
         now: Callable[[], datetime] = utcnow,
+        max_conns: MaxConns = lambda _: {},
     ) -> None:
         self._settings, self._site, self._catalogue = settings, site, catalogue
         self._now = now
@@ -60,7 +61,7 @@ class Controller:
         self._roster = Roster(settings.home, now)
         self._actor = Actor(self._roster, self._pollers, site, settings.templates, self._publish)
         self._observer = Observer(self._roster, self._pollers, now)
-        self._publisher = Publisher(settings, nginx, gateway)
+        self._publisher = Publisher(settings, nginx, gateway, max_conns)
         self.inspection = Inspection(
             settings.home, site, catalogue, self._pollers, self._compose, self._actor.script, self._publisher, now
         )

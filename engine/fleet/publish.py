@@ -1,7 +1,7 @@
 """Telling the addresses: the hosts files for people and other programs, nginx.conf for the one address."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from engine.errors import EngineError
 from engine.fleet import hosts, nginx_conf
@@ -11,14 +11,18 @@ from engine.settings import Settings
 
 log = logging.getLogger(__name__)
 
+MaxConns = Callable[[Sequence[Status]], Mapping[str, int]]
+
 
 class Publisher:
-    """The only writer of hosts files and of nginx.conf. `gateway` is the HOST:PORT that NGINX forwards to; `error` is
-    what NGINX refused last, empty when all is well.
+    """The only writer of hosts files and of nginx.conf. `gateway` is the HOST:PORT that NGINX forwards to, `max_conns`
+    tells how many requests it may give to a replica of each; `error` is what it refused last, empty when all is well.
     """
 
-    def __init__(self, settings: Settings, nginx: Nginx | None, gateway: str | None) -> None:
-        self._settings, self.nginx, self._gateway = settings, nginx, gateway
+    def __init__(
+        self, settings: Settings, nginx: Nginx | None, gateway: str | None, max_conns: MaxConns = lambda _: {}
+    ) -> None:
+        self._settings, self.nginx, self._gateway, self._max_conns = settings, nginx, gateway, max_conns
         self.error = ""
         self._unwritten: set[str] = set()
 
@@ -53,6 +57,7 @@ class Publisher:
                 port=settings.address_port,
                 gateway=self._gateway,
                 templates=settings.templates,
+                max_conns=self._max_conns(statuses),
             )
             nginx.apply(text)
             self.error = ""

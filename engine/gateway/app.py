@@ -15,7 +15,7 @@ from engine.capacity import Cards
 from engine.errors import UnknownName
 from engine.fleet.deployments import Status
 from engine.fleet.status import reason, stage
-from engine.gateway import admin, docs, fleet_routes, key_routes, metrics, overview_routes, relay
+from engine.gateway import admin, docs, experiment_routes, fleet_routes, key_routes, metrics, overview_routes, relay
 from engine.gateway.access import any_key
 from engine.gateway.admission import Admission
 from engine.gateway.advanced.asker import Asker
@@ -57,7 +57,7 @@ class Gateway:
     def __init__(self, control: admin.Control, keys: Keys, settings: Settings, operator_token: str) -> None:
         if operator_token:
             keys.add_fixed(operator_token, OPERATOR)
-        self.cards = Cards(settings.home)
+        self.settings, self.cards = settings, Cards(settings.home)
         self.routes = Routes(control, self.cards.slots)
         self.counts = metrics.Counts()
         share = settings.peak_percent / 100
@@ -138,6 +138,7 @@ def _api(gateway: Gateway, control: admin.Control, keys: Keys, url: str) -> Fast
     api.include_router(fleet_routes.router(control, rows, gateway.cards))
     api.include_router(key_routes.router(keys, gateway.recorder.tokens_today))
     api.include_router(overview_routes.router(page))
+    api.include_router(experiment_routes.router(control, routes, gateway.settings))
     gateway.advanced.include(api)
     api.include_router(usage_routes.router(gateway.ledger, keys))
     api.include_router(request_routes.router(gateway.ledger, gateway.request_log))

@@ -59,6 +59,7 @@ class Rows:
             "queued": self._admission.queued().get(deployment.name, 0),
             "slots": self._cards.slots(deployment),
             "measured": self._cards.find(deployment) is not None,
+            "card_ignored": self._cards.ignored(deployment),
             "capacity": self._routes.find(deployment.name).limit if known else 0,
             "peak": self._admission.is_peak(deployment.name),
         }
