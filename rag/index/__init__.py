@@ -1,0 +1,1 @@
+"""From pages to an index: chunks, embeddings, generations."""
