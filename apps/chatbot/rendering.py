@@ -56,10 +56,12 @@ def _flagged(flag: Flag, say: Texts) -> str:
 def _growing(view: View, say: Texts) -> str:
     """Before the end: the words that are there, or what is being waited for."""
     if view.text:
-        return f'<div class="answer">{markdown(view.text)}</div>'
+        return f'<div class="answer">{markdown(view.text, sources=dict(enumerate(view.titles, start=1)))}</div>'
     if view.failed or view.stopped:
         return ""
-    waiting = say("searching") if view.searching else say("reading", count=view.found) if view.found else say("asking")
+    waiting = (
+        say("searching") if view.searching else say("reading", count=len(view.titles)) if view.titles else say("asking")
+    )
     return f'<p class="waiting" role="status">{html.escape(waiting)}</p>'
 
 

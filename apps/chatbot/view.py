@@ -18,12 +18,12 @@ from rag.answer.states import (
 
 @dataclass(frozen=True)
 class View:
-    """`text` is the answer so far; of `answer`, `refused` and `failed` one is there when the turn has ended."""
+    """`titles` are those of the passages found; `text` is the answer so far; of `answer`, `refused` and `failed` one is there when the turn has ended."""
 
     language: Language
     searching: bool = True
     searched: str = ""
-    found: int | None = None
+    titles: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     text: str = ""
     answer: Answer | None = None
@@ -47,7 +47,7 @@ def after(view: View, state: State) -> View:
         case Searching(question, _):
             return replace(view, searched=question or "")
         case Retrieved(passages):
-            return replace(view, searching=False, found=len(passages))
+            return replace(view, searching=False, titles=tuple(one.title for one in passages))
         case Step():
             return replace(view, searching=False, steps=(*view.steps, state))
         case Writing(text, language):

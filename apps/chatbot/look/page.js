@@ -28,6 +28,7 @@ window.campus = {
     this.label();
     if (!this.begun && innerWidth < 768) document.querySelector("#side.open .toggle-button")?.click();
     this.begun = true;
+    document.documentElement.classList.add("begun");
   },
   label() {
     for (const [selector, name] of Object.entries(labelled)) {
