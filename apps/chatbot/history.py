@@ -111,12 +111,12 @@ def read(stored: Any) -> Kept:
     if not isinstance(stored, dict) or stored.get("version") != 1:
         return Kept()
     rows = stored.get("chats")
-    chats = [chat for row in (rows if isinstance(rows, list) else [])[:MOST_CHATS] if (chat := _chat(row))]
+    chats = [chat for row in (rows if isinstance(rows, list | tuple) else [])[:MOST_CHATS] if (chat := _chat(row))]
     return Kept(tuple(chats), _text(stored.get("current"), 40))
 
 
 def _chat(row: Any) -> Chat | None:
-    if not isinstance(row, dict) or not isinstance(row.get("turns"), list):
+    if not isinstance(row, dict) or not isinstance(row.get("turns"), list | tuple):
         return None
     turns = tuple(_turn(one) for one in row["turns"][-MOST_TURNS:] if isinstance(one, dict))
     id = _text(row.get("id"), 40)

@@ -53,7 +53,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "not_sent": ("Die Rückmeldung kam nicht an.", "The feedback did not get through."),
     "searching": ("Ich suche …", "Searching …"),
     "searched": ("Gesucht nach", "Searched for"),
-    "reading": ("{count} Stellen gefunden. Ich lese …", "Found {count} places. Reading …"),
+    "reading": ("Passende Stellen: {count}. Ich lese …", "Places found: {count}. Reading …"),
     "asking": ("Ich schreibe …", "Writing …"),
     "sources": ("Quellen", "Sources"),
     "source": ("Quelle {n}: {title}", "Source {n}: {title}"),

@@ -18,7 +18,7 @@ from rag.answer.states import (
 
 @dataclass(frozen=True)
 class View:
-    """`titles` are those of the passages found; `text` is the answer so far; of `answer`, `refused` and `failed` one is there when the turn has ended."""
+    """`titles`: of the passages found; `text`: the answer so far. `answer`, `refused` or `failed` comes at the end."""
 
     language: Language
     searching: bool = True

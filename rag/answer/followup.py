@@ -83,6 +83,7 @@ def completed(question: str, past: Sequence[Past]) -> str:
 def _replaced(word: str, question: str) -> bool:
     if _YEAR.fullmatch(word) and _YEAR.search(question):
         return True
+    word = re.split("['’]", word)[0]
     for group in _GROUPS:
         mine = next((one for one in group if re.fullmatch(one, word, re.I)), None)
         others = [one for one in group if one != mine]

@@ -37,6 +37,6 @@ def _identifier() -> Any:
     """py3langid with its own model, restricted to our languages; loaded at first use."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    identifier = LanguageIdentifier.from_pickled_model(MODEL_FILE)
     identifier.set_languages(["de", "en"])
     return identifier

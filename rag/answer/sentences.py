@@ -4,7 +4,7 @@ import re
 
 _ABBREVIATIONS = """
 z b d h u a o ä i d r bzw ca nr prof dr dipl ing str tel evtl ggf inkl max min mio std usw vgl abs art bspw hr fr st
-co e g i e etc vs no mr mrs ms approx dept fig eq sek wiss
+co e g i e etc vs mr mrs ms approx dept fig eq sek wiss
 """
 ABBREVIATIONS = frozenset(_ABBREVIATIONS.split())
 END = re.compile(r"([.!?…]+[\"'”“»)\]]*(?:\s*\[\d+(?:\s*,\s*\d+)*\])*)(\s+)(?=[\"'„“«(\[*_]*[^\W_a-zäöüß])")
@@ -34,8 +34,5 @@ def _goes_on(before: str, mark: str) -> bool:
     """Is this full stop part of an abbreviation or of an ordinal?"""
     if not mark.startswith(".") or len(mark.strip()) > 1:
         return False
-    last = re.search(r"(\w+)$", before)
-    if last is None:
-        return False
-    word = last[1].lower()
-    return word in ABBREVIATIONS or (word.isdigit() and len(word) <= 2)
+    last = re.search(r"(?:(?P<ordinal>(?<![\d:.,])\d{1,2})|(?P<word>[^\W\d]+))$", before)
+    return bool(last and (last["ordinal"] or last["word"].lower() in ABBREVIATIONS))
