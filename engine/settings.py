@@ -18,7 +18,8 @@ class Settings:
     `home` lies on a file system that the nodes see; `local` on a local disk (databases do not survive NFS).
     `host` is the address that NGINX and the gateway bind. Results of batches are kept for `keep_days`.
     Of each deployment `queue_most` requests may wait, `queue_wait_s` at most; above `peak_percent` of its capacity the
-    workflows stand back. The request log has prompts only with `log_prompts`.
+    workflows stand back. The request log has prompts only with `log_prompts`. The crawler names
+    `contact`, a mail or web address, to the sites that it visits.
     """
 
     home: Path
@@ -36,6 +37,7 @@ class Settings:
     queue_wait_s: int = 60
     peak_percent: int = 80
     log_prompts: bool = False
+    contact: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -60,6 +62,7 @@ class Settings:
             queue_wait_s=_number(environ, "ENGINE_QUEUE_WAIT_S", 60, 3600, "seconds"),
             peak_percent=_number(environ, "ENGINE_PEAK_PERCENT", 80, 100, "percent"),
             log_prompts=environ.get("ENGINE_LOG_PROMPTS") == "1",
+            contact=environ.get("ENGINE_CONTACT") or "",
         )
 
     def environ(self) -> dict[str, str]:
@@ -79,6 +82,7 @@ class Settings:
             "ENGINE_QUEUE_WAIT_S": self.queue_wait_s,
             "ENGINE_PEAK_PERCENT": self.peak_percent,
             "ENGINE_LOG_PROMPTS": "1" if self.log_prompts else "",
+            "ENGINE_CONTACT": self.contact,
         }
         return {name: str(value) for name, value in values.items()}
 

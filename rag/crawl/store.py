@@ -12,8 +12,8 @@ from pathlib import Path
 from engine.errors import CrawlError
 from engine.settings import Settings
 
-# A row is an address, and whether it waits; `outcome` and what follows tell of its last visit. `kept` rows are pages for
-# the index; a row that is not kept may still have a body (a sitemap, robots.txt, the copy behind a rel=canonical).
+# A row is an address, and whether it waits; `outcome` and what follows tell of its last visit. `kept` rows are pages
+# for the index; a row that is not kept may have a body, too (a sitemap, robots.txt, the copy behind a rel=canonical).
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS crawls (
     number INTEGER PRIMARY KEY, state TEXT NOT NULL, started TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '',
