@@ -156,7 +156,7 @@ def _check(
 def _check_size(generations: Generations, chunks: int, shrink: bool) -> None:
     if shrink or not (generations.folder / "current").is_file():
         return
-    about = json.loads((generations.path(generations.current()) / "generation.json").read_text(encoding="utf-8"))
+    about = generations.about()
     if chunks < _LEAST_SHARE * about["chunks"]:
         raise IndexRejected(
             f"the new generation has {chunks} chunks and the current one {about['chunks']}: did the site answer? "

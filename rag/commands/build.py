@@ -1,0 +1,103 @@
+"""`python -m rag build`: a new generation from what was crawled; `generations` and `rollback`."""
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from engine.errors import CrawlError
+from engine.settings import Settings, require_local_disk
+from rag.crawl.store import kept
+from rag.evaluate.beir import load
+from rag.evaluate.regression import regression_check
+from rag.index.building import build as build_generation
+from rag.index.cache import EmbeddingCache
+from rag.index.embed import embedder_named
+from rag.index.generations import KEEP, Generations
+from rag.index.quality import lines_of, quality_of
+from rag.index.reading import read
+from rag.retrieve.retriever import index_folder
+
+Index = Annotated[Path | None, typer.Option("--index", help="The index's folder; default ENGINE_LOCAL/index.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def build(
+    crawls: Annotated[list[str] | None, typer.Argument(help="Names of crawls; default all.")] = None,
+    index: Index = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="A BEIR folder that the new generation must answer as well as the current one.")
+    ] = None,
+    least_ndcg: Annotated[float, typer.Option(help="With --questions: the nDCG@10 that it must reach.")] = 0.0,
+    embeddings: Annotated[str, typer.Option(help="A model of the engine that embeds; default the packaged one.")] = "",
+    vectors: Annotated[
+        list[Path] | None, typer.Option(help="Embeddings that are known already (.npz of keys and vectors).")
+    ] = None,
+    shrink: Annotated[bool, typer.Option(help="Also when more than half of the chunks have gone.")] = False,
+    keep: Annotated[int, typer.Option(min=1, help="So many generations are kept.")] = KEEP,
+    as_json: Json = False,
+) -> None:
+    """Index what was crawled: a new generation, made current when it is whole."""
+    settings = Settings.from_env(os.environ)
+    require_local_disk(settings.local)
+    generations = Generations(index or index_folder(settings))
+    embedder = embedder_named(embeddings, os.environ)
+    cache = EmbeddingCache(settings.local / "embeddings.db", vectors or ())
+    pages = read(one for folder in crawl_folders(settings, crawls or []) for one in kept(folder))
+    check = regression_check(load(questions), generations, embedder, cache, least_ndcg) if questions else None
+    built = build_generation(
+        generations, pages.pages, embedder, cache, progress=_say, check=check, shrink=shrink, keep=keep
+    )
+    quality = quality_of(pages)
+    (generations.folder / "quality.json").write_bytes(orjson.dumps(quality.to_json()))
+    if as_json:
+        print(orjson.dumps({**asdict(built), "quality": quality.to_json()}, option=orjson.OPT_INDENT_2).decode())
+        return
+    print("\n".join(lines_of(quality)))
+    print(
+        f"{built.name} is current: {built.chunks} chunks of {built.pages} pages, {built.embedded} embedded anew, "
+        f"{built.bytes / 1e6:.1f} MB, {sum(built.seconds.values()):.1f} s"
+    )
+
+
+def generations(index: Index = None, as_json: Json = False) -> None:
+    """List the generations of the index."""
+    known = Generations(index or index_folder(Settings.from_env(os.environ)))
+    current = known.current()
+    rows = [
+        {"name": name, "current": name == current, **orjson.loads((known.path(name) / "generation.json").read_bytes())}
+        for name in known.names()
+    ]
+    if as_json:
+        print(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+        return
+    for row in rows:
+        mark = "*" if row["current"] else " "
+        print(f"{mark} {row['name']}  {row['built']}  {row['pages']} pages  {row['chunks']} chunks  {row['embedder']}")
+
+
+def rollback(index: Index = None) -> None:
+    """Make the generation before the current one current again."""
+    known = Generations(index or index_folder(Settings.from_env(os.environ)))
+    print(f"{known.rollback()} is current")
+
+
+def crawl_folders(settings: Settings, names: list[str]) -> list[Path]:
+    """The folders of these crawls, or of all; raises CrawlError when there is none."""
+    root = settings.local / "crawl"
+    known = sorted(path.parent for path in root.glob("*/frontier.db"))
+    chosen = [root / name for name in names] if names else known
+    missing = [path.name for path in chosen if path not in known]
+    if missing or not chosen:
+        listed = ", ".join(path.name for path in known) or "none"
+        what = f"no crawl is named {missing[0]!r}" if missing else "nothing was crawled"
+        raise CrawlError(f"{what} in {root} (there are: {listed}); `python -m rag crawl URL` crawls a site")
+    return chosen
+
+
+def _say(done: int, whole: int) -> None:
+    print(f"embedded {done} of {whole} new chunks", file=sys.stderr, flush=True)
