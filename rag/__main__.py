@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from engine.errors import ConfigurationError, EngineError
 from engine.tables import problem
-from rag.commands import crawl
+from rag.commands import build, crawl, evaluate, refresh, search
 
 # typer carries its own click, whose UsageError it exports only as the parent of BadParameter.
 WrongUse: type[Exception] = typer.BadParameter.__mro__[1]
@@ -21,7 +21,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (crawl.crawl, crawl.pause, crawl.status):
+for command in (
+    *(crawl.crawl, crawl.pause, crawl.status, refresh.refresh),
+    *(build.build, build.generations, build.rollback),
+    *(search.search, evaluate.evaluate),
+):
     app.command()(command)
 
 

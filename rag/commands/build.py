@@ -1,7 +1,6 @@
 """`python -m rag build`: a new generation from what was crawled; `generations` and `rollback`."""
 
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,8 @@ import orjson
 import typer
 
 from engine.errors import CrawlError
-from engine.settings import Settings, require_local_disk
+from engine.settings import Settings
+from rag.commands.output import Json, print_json, print_table, say, settings
 from rag.crawl.store import kept
 from rag.evaluate.beir import load
 from rag.evaluate.regression import regression_check
@@ -23,7 +23,6 @@ from rag.index.reading import read
 from rag.retrieve.retriever import index_folder
 
 Index = Annotated[Path | None, typer.Option("--index", help="The index's folder; default ENGINE_LOCAL/index.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def build(
@@ -42,12 +41,11 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Index what was crawled: a new generation, made current when it is whole."""
-    settings = Settings.from_env(os.environ)
-    require_local_disk(settings.local)
-    generations = Generations(index or index_folder(settings))
+    chosen = settings()
+    generations = Generations(index or index_folder(chosen))
     embedder = embedder_named(embeddings, os.environ)
-    cache = EmbeddingCache(settings.local / "embeddings.db", vectors or ())
-    pages = read(one for folder in crawl_folders(settings, crawls or []) for one in kept(folder))
+    cache = EmbeddingCache(chosen.local / "embeddings.db", vectors or ())
+    pages = read(one for folder in crawl_folders(chosen, crawls or []) for one in kept(folder))
     check = regression_check(load(questions), generations, embedder, cache, least_ndcg) if questions else None
     built = build_generation(
         generations, pages.pages, embedder, cache, progress=_say, check=check, shrink=shrink, keep=keep
@@ -55,7 +53,7 @@ def build(
     quality = quality_of(pages)
     (generations.folder / "quality.json").write_bytes(orjson.dumps(quality.to_json()))
     if as_json:
-        print(orjson.dumps({**asdict(built), "quality": quality.to_json()}, option=orjson.OPT_INDENT_2).decode())
+        print_json({**asdict(built), "quality": quality.to_json()})
         return
     print("\n".join(lines_of(quality)))
     print(
@@ -66,38 +64,40 @@ def build(
 
 def generations(index: Index = None, as_json: Json = False) -> None:
     """List the generations of the index."""
-    known = Generations(index or index_folder(Settings.from_env(os.environ)))
+    known = Generations(index or index_folder(settings()))
     current = known.current()
     rows = [
         {"name": name, "current": name == current, **orjson.loads((known.path(name) / "generation.json").read_bytes())}
         for name in known.names()
     ]
     if as_json:
-        print(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+        print_json(rows)
         return
-    for row in rows:
-        mark = "*" if row["current"] else " "
-        print(f"{mark} {row['name']}  {row['built']}  {row['pages']} pages  {row['chunks']} chunks  {row['embedder']}")
+    shown = [
+        ("*" if row["current"] else "", row["name"], row["built"], row["pages"], row["chunks"], row["embedder"])
+        for row in rows
+    ]
+    print_table(("CURRENT", "NAME", "BUILT", "PAGES", "CHUNKS", "EMBEDDER"), shown, "no generation was built yet")
 
 
 def rollback(index: Index = None) -> None:
     """Make the generation before the current one current again."""
-    known = Generations(index or index_folder(Settings.from_env(os.environ)))
+    known = Generations(index or index_folder(settings()))
     print(f"{known.rollback()} is current")
 
 
-def crawl_folders(settings: Settings, names: list[str]) -> list[Path]:
+def crawl_folders(chosen: Settings, names: list[str]) -> list[Path]:
     """The folders of these crawls, or of all; raises CrawlError when there is none."""
-    root = settings.local / "crawl"
+    root = chosen.local / "crawl"
     known = sorted(path.parent for path in root.glob("*/frontier.db"))
-    chosen = [root / name for name in names] if names else known
-    missing = [path.name for path in chosen if path not in known]
-    if missing or not chosen:
+    wanted = [root / name for name in names] if names else known
+    missing = [path.name for path in wanted if path not in known]
+    if missing or not wanted:
         listed = ", ".join(path.name for path in known) or "none"
         what = f"no crawl is named {missing[0]!r}" if missing else "nothing was crawled"
         raise CrawlError(f"{what} in {root} (there are: {listed}); `python -m rag crawl URL` crawls a site")
-    return chosen
+    return wanted
 
 
 def _say(done: int, whole: int) -> None:
-    print(f"embedded {done} of {whole} new chunks", file=sys.stderr, flush=True)
+    say(f"embedded {done} of {whole} new chunks")

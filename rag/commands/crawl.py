@@ -49,7 +49,7 @@ def crawl(
     chosen = settings()
     given = {option: value for option, value in locals().items() if option in CrawlOptions.__dataclass_fields__}
     given |= {"domains": domain, "sitemaps": sitemap}
-    options, folder = _options(chosen, name, {key: value for key, value in given.items() if value not in (None, [])})
+    options, folder = options_of(chosen, name, {key: value for key, value in given.items() if value not in (None, [])})
 
     def progress(now: CrawlStatus) -> None:
         say(json.dumps(asdict(now)) if as_json else _line(now))
@@ -88,7 +88,7 @@ def status(
         print_table(("HOST", "PAGES", "REQUESTS", "BYTES", "MS"), rows, "no host was asked yet")
 
 
-def _options(chosen: Settings, name: str, given: dict[str, Any]) -> tuple[CrawlOptions, Path]:
+def options_of(chosen: Settings, name: str, given: dict[str, Any]) -> tuple[CrawlOptions, Path]:
     """What to crawl and where to: without seeds, what the crawl of this name was asked for, and what is given now."""
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     if not given.get("seeds"):

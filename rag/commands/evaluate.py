@@ -1,16 +1,13 @@
 """`python -m rag evaluate`: how well questions find their pages, settings side by side."""
 
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
-from engine.settings import Settings
-from rag.commands.build import Json
+from rag.commands.output import Json, print_json, say, settings
 from rag.evaluate.beir import load
 from rag.evaluate.compare import evaluate as compare
 from rag.evaluate.metrics import METRICS
@@ -30,15 +27,14 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure the settings on a BEIR-style folder, with 95 % intervals."""
-    settings = Settings.from_env(os.environ)
     dataset = load(folder)
     dataset = dataset.chosen(split or ("test" if "test" in dataset.splits else "all"))
     embedder = embedder_named(embeddings, os.environ)
-    cache = EmbeddingCache(settings.local / "embeddings.db", vectors or ())
+    cache = EmbeddingCache(settings().local / "embeddings.db", vectors or ())
     with tempfile.TemporaryDirectory(prefix="rag-evaluate-") as index:
         told = compare(dataset, Path(index), embedder, cache, progress=_say)
     if as_json:
-        print(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
+        print_json(told)
     else:
         print("\n".join(lines_of(told)))
 
@@ -64,4 +60,4 @@ def _cell(means: dict[str, Any], metric: str) -> str:
 
 
 def _say(done: int, whole: int) -> None:
-    print(f"embedded {done} of {whole} new texts", file=sys.stderr, flush=True)
+    say(f"embedded {done} of {whole} new texts")

@@ -1,14 +1,13 @@
 """`python -m rag search`: what the chatbot would be given for a question."""
 
-import os
 from dataclasses import asdict
 from typing import Annotated, get_args
 
 import orjson
 import typer
 
-from engine.settings import Settings
-from rag.commands.build import Index, Json
+from rag.commands.build import Index
+from rag.commands.output import Json, settings
 from rag.retrieve.passage import Found, Way
 from rag.retrieve.retriever import Retriever, index_folder
 
@@ -22,7 +21,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search the index: passages with their source, and whether they can answer."""
-    retriever = Retriever.open(index or index_folder(Settings.from_env(os.environ)))
+    retriever = Retriever.open(index or index_folder(settings()))
     try:
         found = retriever.search(question, language=language, limit=limit, way=way)  # type: ignore[arg-type]
     finally:
