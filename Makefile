@@ -40,10 +40,11 @@ lint: install ## ruff and mypy
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 
-bench: install ## what the path costs: direct, NGINX and our gateway in one run
+bench: install ## what the path costs, direct, NGINX and our gateway in one run; the load generator's own limits
 	@tests/install.sh
 	@$(BIN)/python -m tests.benchmarks.bench_path
 	@$(BIN)/python -m tests.benchmarks.bench_workflows
+	@$(BIN)/python -m tests.benchmarks.bench_load
 
 cluster: ## a real Slurm with four nodes and two kinds of fake GPUs on this machine
 	@tests/install.sh

@@ -1,13 +1,14 @@
 """What an answer says about itself: whether its stream was whole, and how many tokens it counts. All pure."""
 
 import re
+from functools import lru_cache
 
 import orjson
 
 from engine.bench.load.samples import Code
 
 # Inside a JSON text a quote is escaped, so that `"usage":` with bare quotes is a key.
-USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
+USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 # The first token: an event whose text is not empty. Servers may send the role alone as soon as they have the request.
 CONTENT = re.compile(rb'"(?:content|text|reasoning_content|reasoning)":\s*"[^"]|"tool_calls":\s*\[\s*\{')
 DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
@@ -22,14 +23,19 @@ def usage(text: bytes) -> tuple[int, int, int]:
     """
     at = len(text)
     while (at := text.rfind(b'"usage"', 0, at)) >= 0:
-        if found := USAGE.match(text, at):
-            return _counts(found[1])
+        if found := _counts(text[at:]):
+            return found
     return UNKNOWN
 
 
-def _counts(text: bytes) -> tuple[int, int, int]:
+@lru_cache(1024)  # answers of one task often count alike, to the last byte
+def _counts(text: bytes) -> tuple[int, int, int] | None:
+    """Of a text that begins with the key `usage`; None if no object follows it."""
+    found = USAGE.match(text)
+    if found is None:
+        return None
     try:
-        given = orjson.loads(text)
+        given = orjson.loads(found[1])
     except orjson.JSONDecodeError:
         return UNKNOWN
     details = given.get("prompt_tokens_details")
