@@ -11,7 +11,7 @@ from apps.console.theme import CSS
 
 T = TypeVar("T")
 Ask = Callable[[Any], T]
-ROW_PX = 35
+ROW_PX = 31
 
 
 def begin(title: str, about: str = "") -> None:
@@ -30,18 +30,20 @@ def live(
     every_s: float | None = 5.0,
     empty: str = "",
     fresh_s: float = 0.0,
+    stamped: bool = True,
 ) -> None:
     """A part of a screen that refreshes by itself, without touching what is typed elsewhere on it.
 
     `body` draws the answer; `empty` is said, with what to do, in place of an answer that holds nothing. Without
-    `every_s` it is drawn once.
+    `every_s` it is drawn once. It tells the time of its data, unless something else on the screen does.
     """
 
     def part() -> None:
         reading = feed.read(question, ask, fresh_s)
         if feed.denied:
             st.rerun()
-        stamp(reading)
+        if stamped or reading.trouble:
+            stamp(reading)
         if reading.value is None:
             return
         if empty and not reading.value:
@@ -81,7 +83,7 @@ def told(feed: Feed, change: Callable[[Any], Any], done: str) -> Any:
         return None
     feed.forget()
     st.session_state["said"] = done
-    return reading.value if reading.value is not None else True
+    return reading.value
 
 
 def say_what_was_done() -> None:

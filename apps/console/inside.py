@@ -23,7 +23,14 @@ def replicas(feed: Feed, row: dict[str, Any]) -> None:
     if not row["replicas"]:
         st.info("It has no replicas: scale it up.")
         return
-    frame.live(feed, ("deployment", row["name"]), lambda client: client.deployment(row["name"]), body, every_s=2.0)
+    frame.live(
+        feed,
+        ("deployment", row["name"]),
+        lambda client: client.deployment(row["name"]),
+        body,
+        every_s=2.0,
+        stamped=False,
+    )
 
 
 def events(feed: Feed, row: dict[str, Any]) -> None:
@@ -65,13 +72,14 @@ def _which(index: int | None) -> str:
 def trying(feed: Feed, row: dict[str, Any]) -> None:
     """A probe past every queue, and a prompt on the way that everybody's takes."""
     st.caption("A probe asks each replica itself: is it well, and how long does one token take?")
+    place = f"probed-{row['name']}"
     if st.button("Probe", key="probe"):
-        found = frame.told(feed, lambda client: client.probe(row["name"]), "")
+        st.session_state[place] = frame.told(feed, lambda client: client.probe(row["name"]), "")
+    if found := st.session_state.get(place):
         columns = [Column("Replica"), Column("Endpoint"), Column("Health"), Column("First token")]
-        if found and found is not True:
-            st.html(markup.table(columns, view.probed(found)))
-        elif found is not None:
-            st.info("No replica has an endpoint yet.")
+        st.html(markup.table(columns, view.probed(found)))
+    elif found == []:
+        st.info("No replica has an endpoint yet.")
     if row["kind"] != "model":
         return
     st.caption("A test prompt goes through the gateway, as everybody's does.")

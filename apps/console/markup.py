@@ -1,5 +1,6 @@
 """Small pieces of HTML that the console draws itself (pure). Every text is escaped here and nowhere else."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -70,7 +71,7 @@ def tiles(found: Iterable[Tile]) -> str:
 def items(found: Iterable[tuple[str, str, str]]) -> str:
     """Tone, what it is, and what can be done about it."""
     parts = (
-        f'<div class="e-item e-{tone}"><div>{escape(what)}</div><div class="action">{escape(action)}</div></div>'
+        f'<div class="e-item e-{tone}"><div>{_prose(what)}</div><div class="action">{_prose(action)}</div></div>'
         for tone, what, action in found
     )
     return f'<div class="e-list">{"".join(parts)}</div>'
@@ -109,6 +110,11 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> str:
     return (
         f'<div class="e-wide"><table class="e-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
+
+
+def _prose(text: str) -> str:
+    """What stands between backquotes is code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _tile(tile: Tile) -> str:

@@ -55,7 +55,8 @@ CSS = f"""<style>
   background: color-mix(in srgb, currentColor 12%, transparent) }}
 .e-bar i {{ background: var(--tone); border-right: 1px solid color-mix(in srgb, currentColor 5%, transparent) }}
 .e-legend {{ display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-size: .8rem }}
-.e-steps {{ display: flex; flex-wrap: wrap; gap: .4rem; list-style: none; padding: 0; margin: .2rem 0 .6rem }}
+.e-steps {{ display: flex; flex-wrap: wrap; gap: .4rem; list-style: none; padding: 0 !important;
+  margin: .2rem 0 .6rem !important }}
 .e-steps li {{ flex: 1 1 8rem; border-top: 3px solid var(--tone); padding: .35rem 0 0; margin: 0 }}
 .e-steps .note {{ font-size: .8rem; opacity: .8; overflow-wrap: anywhere }}
 .e-table {{ width: 100%; border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums }}

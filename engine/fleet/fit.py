@@ -37,7 +37,7 @@ def fit(need: Need, nodes: Sequence[Node], vram_gb: Mapping[str, float]) -> Fit:
     if len(able) < need.resources.nodes:
         return Fit(False, 0, f"{wanted}: {_lack(need, inside, where)}")
     now = sum(_times(need, node) for node in able) // need.resources.nodes
-    room = f"room for {now} now" if now else "all of it is in use, the job would wait"
+    room = f"room for {now} now" if now else "too little is free now, so the job would wait"
     return Fit(True, now, f"{wanted}: {where} has {_offer(need, able)}; {room}")
 
 

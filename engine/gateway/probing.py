@@ -28,7 +28,8 @@ async def probe(status: Status, index: int | None = None) -> list[dict[str, Any]
 async def _probe(status: Status, replica: Replica) -> dict[str, Any]:
     endpoint, deployment = replica.endpoint, status.deployment
     assert endpoint is not None
-    headers = {"Authorization": f"Bearer {endpoint.key or status.replica_key}"}
+    key = endpoint.key or status.replica_key
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     base = f"http://{endpoint.address}"
     async with httpx.AsyncClient(base_url=base, headers=headers, timeout=TIMEOUT, trust_env=False) as http:
         path = "/health" if deployment.kind == "model" else deployment.path

@@ -64,9 +64,12 @@ def _partition(name: str, inside: Sequence[Mapping[str, Any]]) -> tuple[Any, ...
 
 
 def jobs(found: Sequence[Mapping[str, Any]], now: datetime) -> pd.DataFrame:
-    """Jobs of this user; ours, which have a deployment, and those that wait stand first."""
+    """Jobs of this user; ours, which have a deployment, and those that wait stand first. Where no job has a priority
+    there is no such column.
+    """
     ordered = sorted(found, key=lambda job: (not job["deployment"], job["state"] != "PENDING", -_number(job["id"])))
-    return pd.DataFrame([_job(job, now) for job in ordered], columns=JOBS)
+    data = pd.DataFrame([_job(job, now) for job in ordered], columns=JOBS)
+    return data.dropna(axis="columns", how="all")
 
 
 def _job(job: Mapping[str, Any], now: datetime) -> list[Any]:

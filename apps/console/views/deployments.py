@@ -16,7 +16,7 @@ COLUMNS = [
     "In flight",
     "Queue",
     "Slots",
-    "GPU",
+    "Load",
     "Memory",
     "Ends",
     "Engine",
@@ -29,11 +29,12 @@ def rows(found: Sequence[Mapping[str, Any]], now: datetime) -> pd.DataFrame:
     """A line for each deployment; those that need a look come first."""
     order = {"failed": 0, "queued": 1, "loading": 2, "draining": 3, "ready": 4, "stopped": 5}
     ordered = sorted(found, key=lambda row: (order.get(row["stage"], 1), row["name"]))
-    return pd.DataFrame([_row(row, now) for row in ordered], columns=COLUMNS)
+    data = pd.DataFrame([_row(row, now) for row in ordered], columns=COLUMNS)
+    return data.astype({"In flight": "Int64", "Queue": "Int64"})
 
 
 def _row(row: Mapping[str, Any], now: datetime) -> list[Any]:
-    gpu, memory = _gpu_load(row)
+    load, memory = _gpu_load(row)
     simulated = " (simulated)" if row["simulated"] else ""
     model = row["kind"] == "model"
     return [
@@ -43,7 +44,7 @@ def _row(row: Mapping[str, Any], now: datetime) -> list[Any]:
         row["in_flight"] if model else None,
         row["queued"] if model else None,
         slots(row) if model else "",
-        gpu,
+        load,
         memory,
         words.ahead(row["expires_at"], now) if row["expires_at"] else "",
         f"{row['engine']}{simulated}",
@@ -64,7 +65,7 @@ def _gpu_load(row: Mapping[str, Any]) -> tuple[str, str]:
     if gpus:
         mean = sum(gpu["utilisation_percent"] for gpu in gpus) / len(gpus)
         used, total = (sum(gpu[f"memory_{what}_gb"] for gpu in gpus) for what in ("used", "total"))
-        return f"{mean:.0f} %", f"{used:.0f} of {total:.0f} GB"
+        return f"GPU {mean:.0f} %", f"{used:.0f} of {total:.0f} GB"
     cpus = [load["cpu_percent"] for load in loads if load["cpu_percent"] is not None]
     return (f"CPU {sum(cpus):.0f} %" if cpus else "", "")
 

@@ -26,6 +26,7 @@ def about(model: Mapping[str, Any]) -> str:
     languages = f"languages {', '.join(model['languages'])}" if model["languages"] else ""
     licence = f"licence {model['license']}" if model["license"] else ""
     facts = ", ".join(filter(None, (context, languages, licence)))
+    facts = facts[:1].upper() + facts[1:]
     return ". ".join(filter(None, (model["title"] or model["id"], facts, model["note"].rstrip("."))))
 
 
