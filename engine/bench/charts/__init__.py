@@ -1,21 +1,25 @@
 """Charts of sweeps: Vega-Lite specs (for any page), and PNG, SVG, HTML, CSV. Pure.
 
 A page that draws a chart itself wants `themed(spec, "light" or "dark")`, as wide as its place, and `caption(spec)`
-below it; in Streamlit `st.vega_lite_chart(themed(spec), theme=None)`. `sweep_of` reads a sweep from JSON. Simulated
-servers are labelled in every chart.
+below it; in Streamlit `st.vega_lite_chart(themed(spec), theme=None)`. `sweep_of` reads a sweep from JSON,
+`sweeps_so_far` those of an experiment that may still run. Simulated servers are labelled in every chart.
 """
 
 from collections.abc import Sequence
 
 from engine.bench.charts.bars import load_distribution, startup
-from engine.bench.charts.files import as_csv, beside, caption, html, javascript, png, svg, themed
+from engine.bench.charts.files import as_csv, beside, caption, html, javascript, png, png_of, svg, themed
 from engine.bench.charts.latency import latency, per_token, ttft
 from engine.bench.charts.layers import Spec
+from engine.bench.charts.paper import PAPER
 from engine.bench.charts.rows import levels, names, trials
 from engine.bench.charts.throughput import aggregate, per_request
 from engine.bench.saturation import Sweep, sweep_of
+from engine.bench.saturation.sofar import sweeps_so_far
 
 __all__ = [
+    "PAPER",
+    "Spec",
     "aggregate",
     "as_csv",
     "beside",
@@ -30,9 +34,11 @@ __all__ = [
     "per_request",
     "per_token",
     "png",
+    "png_of",
     "startup",
     "svg",
     "sweep_of",
+    "sweeps_so_far",
     "themed",
     "trials",
     "ttft",

@@ -6,7 +6,8 @@ from engine.bench.charts import rows
 from engine.bench.charts.layers import Spec, layered, unit
 from engine.bench.saturation import Sweep, imbalance
 
-BAR = 26
+# On a telephone, labels leave room for the bars.
+LABELS = {"expr": "width < 420 ? 120 : 300"}
 PARTS = ["queue", "load", "first token"]
 
 
@@ -21,7 +22,7 @@ def startup(sweeps: Sequence[Sweep]) -> Spec | None:
         parts,
         {"type": "bar", "height": {"band": 0.7}},
         {
-            "y": {"field": "series", "type": "nominal", "sort": order, "axis": {"title": None, "labelLimit": 240}},
+            "y": {"field": "series", "type": "nominal", "sort": order, "axis": {"title": None, "labelLimit": LABELS}},
             "x": {"field": "seconds", "type": "quantitative", "axis": {"title": "Seconds", "tickCount": 6}},
             "color": {"field": "part", "type": "nominal", "sort": PARTS, "scale": {"domain": PARTS}},
             "order": {"field": "order", "type": "quantitative"},
@@ -29,7 +30,7 @@ def startup(sweeps: Sequence[Sweep]) -> Spec | None:
         },
     )
     caption = "Waiting for the scheduler, loading the model, and the first token; in no trial."
-    return layered("Start-up time", caption, sweeps, [bars], height={"step": BAR + 8})
+    return layered("Start-up time", caption, sweeps, [bars], rows=len(order))
 
 
 def load_distribution(sweeps: Sequence[Sweep]) -> Spec | None:
@@ -38,13 +39,13 @@ def load_distribution(sweeps: Sequence[Sweep]) -> Spec | None:
     loads = [row for sweep, name in zip(sweeps, names, strict=True) for row in rows.device_loads(sweep, name)]
     if not loads:
         return None
-    loads = [row | {"label": f"{row['series']}: {row['device']}"} for row in loads]
-    y = {"field": "label", "type": "nominal", "sort": None, "axis": {"title": None, "labelLimit": 300}}
+    loads = [row | {"label": f"{row['device']}, {row['series']}"} for row in loads]
+    y = {"field": "label", "type": "nominal", "sort": None, "axis": {"title": None, "labelLimit": LABELS}}
     x = {
         "field": "mean",
         "type": "quantitative",
         "scale": {"domain": [0, 1]},
-        "axis": {"format": ".0%", "title": "Load"},
+        "axis": {"format": ".0%", "tickCount": 5, "title": "Load"},
     }
     colour = {"field": "series", "type": "nominal", "sort": None, "legend": None, "scale": {"domain": names}}
     tip = [
@@ -61,7 +62,7 @@ def load_distribution(sweeps: Sequence[Sweep]) -> Spec | None:
             unit(loads, {"type": "bar", "height": {"band": 0.7}}, {"y": y, "x": x, "color": colour, "tooltip": tip}),
             unit(loads, {"type": "rule", "style": "quiet", "strokeWidth": 1.5}, spread),
         ],
-        height={"step": BAR},
+        rows=len(loads),
     )
 
 

@@ -22,8 +22,8 @@ from engine.bench.charts.rows import Row
 from engine.bench.saturation import Sweep
 
 CAPTION = (
-    "Mean, and a band from the median to the 99th percentile; dashed the fitted model. The star is the serialisation point, "
-    "the dotted line its users with their 95 % interval."
+    "Mean, and a band from the median to the 99th percentile; dashed the fitted model. The star is the "
+    "serialisation point, the dotted line its users with their 95 % interval."
 )
 WHOLE = "latency"
 HOLLOW = " Hollow: the points that the paper reports."
@@ -98,7 +98,7 @@ def _quantiles(sweeps: Sequence[Sweep], what: str, title: str, axis: str, captio
                 {"type": "area", "interpolate": "monotone"},
                 {
                     "x": x,
-                    "y": y,
+                    "y": y | {"field": f"{what}_p50_s"},
                     "y2": {"field": f"{what}_p99_s"},
                     "color": colour,
                     "opacity": unless_picked(0.16, 0.03),
@@ -126,7 +126,7 @@ def _quantiles(sweeps: Sequence[Sweep], what: str, title: str, axis: str, captio
                 params=pick(),
             ),
             _crosses(bad, x, y) if bad else None,
-            *(_hollow(marks, x, y) if marks else []),
+            *(_hollow(marks, x, y, LOWER if what == WHOLE else BELOW) if marks else []),
             *(_stars(points, x, y, names) if what == WHOLE else []),
         ],
     )
@@ -160,11 +160,12 @@ def _crosses(bad: Sequence[Row], x: Spec, y: Spec) -> Spec:
     return unit(bad, mark, {"x": x, "y": y | {"field": "latency_p50_s"}, "tooltip": tip})
 
 
-def _hollow(marks: Sequence[Row], x: Spec, y: Spec) -> list[Spec]:
+def _hollow(marks: Sequence[Row], x: Spec, y: Spec, early: Spec) -> list[Spec]:
+    """Rings, so that a star within is seen; `early` places the labels of those far left."""
     at = {"x": x, "y": y | {"field": "latency_s"}}
     ring = {"type": "point", "shape": "circle", "style": "hollow", "size": 420, "strokeWidth": 1.2}
     tip = [{"field": "label", "title": "who"}, {"field": "concurrency"}, {"field": "latency_s"}]
-    words = [_label(group, x, at["y"], where | {"fontSize": 11}) for group, where in _sides(marks, x, BELOW, LOWER)]
+    words = [_label(group, x, at["y"], where | {"fontSize": 11}) for group, where in _sides(marks, x, BELOW, early)]
     return [unit(marks, ring, {**at, "tooltip": tip}), *words]
 
 

@@ -11,43 +11,55 @@ from engine.bench.saturation import Sweep
 Spec = dict[str, Any]
 
 HEIGHT = 340
+BAR = 28
 # The ticks of a decade, by how far the axis reaches.
 STEPS = ((12, (1, 1.5, 2, 3, 4, 5, 6, 8)), (3000, (1, 2, 5)), (math.inf, (1,)))
 SECONDS = "datum.value < 0.9995 ? format(datum.value * 1000, '~g') + ' ms' : format(datum.value, '~g') + ' s'"
 COUNT = "datum.value >= 1 ? format(datum.value, ',~r') : format(datum.value, '~g')"
 
 
-def layered(title: str, caption: str, sweeps: Sequence[Sweep], layers: Sequence[Spec | None], **more: Any) -> Spec:
-    """A chart of layers; what is simulated is said in its subtitle, in its caption, and across it."""
+def layered(
+    title: str, caption: str, sweeps: Sequence[Sweep], layers: Sequence[Spec | None], rows: int | None = None
+) -> Spec:
+    """A chart of layers; what is simulated is said in its subtitle, in its caption, and across it.
+
+    With `rows` it is as high as that many bars need, else as high as all curves.
+    """
     marks = [one for one in layers if one is not None]
-    notice = simulated(sweeps)
+    notice = simulated(sweeps, scaled=rows is None)
+    height = HEIGHT if rows is None else BAR * rows
     return {
         "$schema": SCHEMA,
         "description": f"{title}. {caption} {notice}".strip(),
         "title": {"text": title, "subtitle": ["Simulated servers."] if notice else []},
         "usermeta": {"caption": caption, "notice": notice},
         "width": "container",
-        "height": HEIGHT,
+        "height": height,
         "autosize": {"type": "fit-x", "contains": "padding"},
-        "layer": [*([watermark()] if notice else []), *marks],
-        **more,
+        "layer": [*([watermark(height)] if notice else []), *marks],
     }
 
 
-def simulated(sweeps: Sequence[Sweep]) -> str:
-    """The words that stand wherever simulated servers are shown; empty when there are none."""
+def simulated(sweeps: Sequence[Sweep], scaled: bool = True) -> str:
+    """The words that stand wherever simulated servers are shown; empty when there are none.
+
+    `scaled`: times are shown, and so divided by the time scale.
+    """
     found = [sweep for sweep in sweeps if sweep.simulated]
     if not found:
         return ""
     who = "All servers are" if len(found) == len(sweeps) else "Servers marked so are"
     factors = sorted({sweep.time_scale for sweep in found})
-    scaled = ", ".join(f"{one:g}" for one in factors if one != 1)
-    told = f" Their times were measured {scaled} times as long, and are divided by this." if scaled else ""
+    factor = ", ".join(f"{one:g}" for one in factors if one != 1)
+    told = f" Their times were measured {factor} times as long, and are divided by this." if factor and scaled else ""
     return f"{who} simulated: this checks the instrument, and is no measurement of a model.{told}"
 
 
-def watermark() -> Spec:
-    mark = {"type": "text", "style": "watermark", "text": "simulated", "angle": 340, "align": "center"}
+def watermark(height: int) -> Spec:
+    """Across the plot, as large as it allows."""
+    mark: Spec = {"type": "text", "style": "watermark", "text": "simulated", "align": "center", "baseline": "middle"}
+    mark |= {"angle": 340} if height >= HEIGHT else {}
+    mark |= {"fontSize": {"expr": f"min(52, width / 8, {height} / 2)"}}
     return unit([{}], mark | {"x": {"expr": "width / 2"}, "y": {"expr": "height / 2"}}, {})
 
 
@@ -80,7 +92,7 @@ def bounds(values: Sequence[float]) -> tuple[float, float]:
     if not known:
         return 1.0, 10.0
     low, high = min(known), max(known)
-    air = max((high / low) ** 0.06, 1.12)
+    air = max((high / low) ** 0.06, 1.12 if high / low > 1.5 else 1.6)
     return low / air, high * air
 
 

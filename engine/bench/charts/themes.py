@@ -28,10 +28,10 @@ def config(theme: str = "light") -> dict[str, Any]:
         },
         "legend": {
             **{"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "orient": "bottom", "title": None},
-            **{"labelLimit": 260, "symbolSize": 90, "symbolOpacity": 1, "columns": 2},
+            **{"labelLimit": 260, "symbolSize": 90, "symbolOpacity": 1, "columns": {"expr": "width < 420 ? 1 : 2"}},
         },
         "title": {
-            **{"color": ink, "subtitleColor": quiet, "anchor": "start", "frame": "group", "offset": 14},
+            **{"color": ink, "subtitleColor": quiet, "anchor": "start", "frame": "bounds", "offset": 14},
             **{
                 "fontSize": 15,
                 "fontWeight": 600,
@@ -46,6 +46,6 @@ def config(theme: str = "light") -> dict[str, Any]:
             "quiet": {"color": quiet},
             "hollow": {"color": ink, "filled": False, "opacity": 1},
             "halo": {"stroke": ground},
-            "watermark": {"color": ink, "fontSize": 52, "fontWeight": 700, "opacity": 0.1},
+            "watermark": {"color": ink, "fontWeight": 700, "opacity": 0.1},
         },
     }

@@ -5,16 +5,15 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
-from scipy import stats
 
 from engine.bench.saturation import gauge, knee, physics, usl
 from engine.bench.saturation.fit import Fit, fit
 from engine.bench.saturation.sweep import Knee, Serialisation, Startup, Subject, Sweep, Usl
 from engine.bench.saturation.trial import Trial
+from engine.bench.saturation.window import trend
 
 MISFIT = 0.1
 DRIFT = 0.05
-DRIFT_P = 0.01
 
 
 def conclude(
@@ -122,9 +121,8 @@ def drift_between(trials: Sequence[Trial]) -> float:
         offs.extend(log_r - log_r.mean())
     if len(times) < 6 or np.ptp(times) == 0 or np.ptp(offs) == 0:
         return 0.0
-    line = stats.linregress(times, offs)
     moments = [trial.started_at.timestamp() for trial in trials]
-    return float(np.expm1(line.slope * np.ptp(moments))) if line.pvalue < DRIFT_P else 0.0
+    return float(np.expm1(trend(np.array(times), np.array(offs)) * np.ptp(moments)))
 
 
 def from_json_lines(text: bytes) -> tuple[Trial, ...]:

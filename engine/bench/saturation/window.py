@@ -6,7 +6,7 @@ Batch means and their intervals: Jain, The Art of Computer Systems Performance A
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from engine.bench.saturation.trial import Summary
 
@@ -14,7 +14,6 @@ Floats = NDArray[np.float64]
 
 LEAST_CYCLES = 5
 MOST_BATCHES = 20
-# A trend is believed when noise alone would show it once in a hundred windows.
 TREND_P = 0.01
 
 
@@ -53,8 +52,7 @@ def throughput(ends_s: Floats, concurrency: int) -> tuple[float, tuple[float, fl
     durations = np.diff(whole[::size])
     if len(durations) < 2 or rate == 0.0:
         return rate, None
-    half = stats.t.ppf(0.975, len(durations) - 1) * np.std(durations, ddof=1) / np.sqrt(len(durations))
-    relative = float(half / np.mean(durations))
+    relative = half_width(durations)
     return rate, (rate / (1 + relative), rate / max(1 - relative, 1e-3))
 
 
@@ -63,8 +61,7 @@ def drift(latencies_s: Floats, ends_s: Floats) -> float:
     parts = np.array(batches(latencies_s, ends_s, 1))
     if len(parts) < LEAST_CYCLES or np.ptp(parts) == 0:
         return 0.0
-    line = stats.linregress(np.arange(len(parts)), parts)
-    return float(line.slope * len(parts) / np.mean(parts)) if line.pvalue < TREND_P else 0.0
+    return trend(np.arange(float(len(parts))), parts) * len(parts) / float(np.mean(parts))
 
 
 def littles_law_residual(throughput_rps: float, latency_mean_s: float, in_flight: float) -> float:
@@ -83,8 +80,24 @@ def needs_more(latencies_s: Floats, ends_s: Floats, concurrency: int, within: fl
     if interval is None or (interval[1] - interval[0]) / 2 > within * rate:
         return True
     parts = np.array(batches(latencies_s, ends_s, concurrency))
-    half = stats.t.ppf(0.975, len(parts) - 1) * np.std(parts, ddof=1) / np.sqrt(len(parts))
-    return bool(half > within * np.mean(parts))
+    return half_width(parts) > within
+
+
+def half_width(values: Floats) -> float:
+    """Half of the 95 % interval of a mean, by Student's t and relative to the mean; needs two values."""
+    count = len(values)
+    error = np.std(values, ddof=1) / np.sqrt(count)
+    return float(special.stdtrit(count - 1, 0.975) * error / np.mean(values))
+
+
+def trend(at: Floats, values: Floats) -> float:
+    """Slope of the least-squares line; 0.0 where noise would show such a one more often than once in a hundred."""
+    at = at - np.mean(at)
+    slope = float(at @ values / (at @ at))
+    rest = values - np.mean(values) - slope * at
+    free = len(values) - 2
+    error = float(np.sqrt(rest @ rest / free / (at @ at)))
+    return slope if abs(slope) > special.stdtrit(free, 1 - TREND_P / 2) * error else 0.0
 
 
 def _batch_size(count: int, concurrency: int) -> int:
