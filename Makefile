@@ -53,6 +53,13 @@ cluster: ## a real Slurm with four nodes and two kinds of fake GPUs on this mach
 cluster-down: ## stop it
 	@tests/cluster.sh down $(CLUSTER)
 
+paper-figures: install ## Figures 3 and 4 from four simulators with the paper's figures, on a test cluster
+	@tests/install.sh
+	@tests/cluster.sh up $(CLUSTER)-paper
+	@SLURM_CONF=$(abspath $(CLUSTER))-paper/etc/slurm.conf ENGINE_SITE=$(abspath $(CLUSTER))-paper/site.toml \
+	  ENGINE_SCHEDULER=slurm ENGINE_HOME=$(abspath $(CLUSTER))-paper/engine \
+	  $(BIN)/python -m engine bench paper --out paper-figures; ended=$$?; tests/cluster.sh down $(CLUSTER)-paper; exit $$ended
+
 vllm-check: install ## a real vLLM on the CPU, launched through its template on a real Slurm (3 GB to install)
 	@tests/install.sh
 	@tests/vllm/install.sh $(or $(VLLM_VENV),.vllm-venv)
@@ -61,4 +68,4 @@ vllm-check: install ## a real vLLM on the CPU, launched through its template on 
 clean: ## remove the virtual environment and caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install run test acceptance lint bench cluster cluster-down vllm-check clean
+.PHONY: help install run test acceptance lint bench cluster cluster-down paper-figures vllm-check clean

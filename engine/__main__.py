@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 from pydantic import ValidationError
 
-from engine.commands import bench, experiment, fleet, keys, serving, show, usage, workflows
+from engine.commands import bench, experiment, fleet, keys, paper, serving, show, usage, workflows
 from engine.errors import ConfigurationError, EngineError, GatewayError
 from engine.tables import problem
 
@@ -34,6 +34,7 @@ bench.app.command()(experiment.saturate)
 bench.app.command()(experiment.stop)
 bench.app.command()(experiment.resume)
 bench.app.command("list")(experiment.list_)
+bench.app.command()(paper.paper)
 app.add_typer(bench.app, name="bench")
 
 

@@ -1,11 +1,9 @@
 """bench saturate, stop, resume, list: experiments from the command line."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +12,10 @@ from engine.commands.output import Json, ago, print_json, print_table, say, sett
 from engine.errors import ConfigurationError, EngineError
 from engine.experiments import Experiment, Options
 from engine.settings import Settings
+
+if TYPE_CHECKING:
+    from engine.bench.experiment.aim import Access
+    from engine.bench.saturation import Sweep
 
 INTERRUPTED = 130
 
@@ -61,14 +63,14 @@ def saturate(
     )
     home = settings().home
     if resume and experiment and experiment in (known.id for known in experiments.every(home)):
-        run(experiments.find(home, experiment), as_json)
+        _run(experiments.find(home, experiment), as_json)
     else:
-        run(experiments.create(home, options, experiment), as_json)
+        _run(experiments.create(home, options, experiment), as_json)
 
 
 def resume(id: Id, as_json: Json = False) -> None:
     """Go on with an experiment that was stopped, or that failed; valid trials are not repeated."""
-    run(experiments.find(settings().home, id), as_json)
+    _run(experiments.find(settings().home, id), as_json)
 
 
 def stop(id: Id) -> None:
@@ -91,20 +93,25 @@ def list_(as_json: Json = False) -> None:
     print_table(head, [_cells(row) for row in rows], "no experiments; `engine bench saturate NAME` makes one")
 
 
-def run(found: Experiment, as_json: bool) -> list[dict[str, Any]]:
-    """Runs an experiment in this process and tells what came of it; leaves with 130 when it was stopped."""
+def measure(found: Experiment) -> "list[Sweep]":
+    """Runs an experiment, or goes on with it, in this process; with a gateway of its own where none runs."""
     # Late: numpy and scipy take a second to load, which no other command should wait for.
-    from engine.bench.experiment.run import run as run_it
-    from engine.bench.experiment.run import summary
-    from engine.bench.saturation import sweep_json
+    from engine.bench.experiment.run import run
 
     chosen = settings()
     say(f"experiment {found.id} in {found.path}")
-    with _gateway(chosen):
-        sweeps = run_it(found, chosen, lambda: _access(chosen), say)
-    plain = [sweep_json(sweep) for sweep in sweeps]
+    with presence.gateway(chosen, say):
+        return run(found, chosen, lambda: _access(chosen), say)
+
+
+def _run(found: Experiment, as_json: bool) -> None:
+    """Measures, and tells what came of it; leaves with 130 when it was stopped."""
+    from engine.bench.experiment.run import summary
+    from engine.bench.saturation import sweep_json
+
+    sweeps = measure(found)
     if as_json:
-        print_json(plain)
+        print_json([sweep_json(sweep) for sweep in sweeps])
     else:
         for sweep in sweeps:
             print(summary(sweep))
@@ -113,17 +120,9 @@ def run(found: Experiment, as_json: bool) -> list[dict[str, Any]]:
     if found.state().state == "stopped":
         say(f"stopped; `engine bench resume {found.id}` goes on")
         raise typer.Exit(INTERRUPTED)
-    return plain
 
 
-@contextmanager
-def _gateway(chosen: Settings) -> Iterator[None]:
-    """A gateway for as long as the experiment takes, where none runs."""
-    with presence.gateway(chosen, say):
-        yield
-
-
-def _access(chosen: Settings) -> Any:
+def _access(chosen: Settings) -> "Access":
     """The gateway that serves this home now: it may have been started anew since."""
     from engine.bench.experiment.aim import Access
 
