@@ -92,17 +92,32 @@ def say_what_was_done() -> None:
         st.toast(done)
 
 
-def confirm(title: str, text: str, button: str, act: Callable[[], bool], check: str = "") -> None:
-    """Asks once more in a dialogue; with `check` that word has to be typed. `act` returns whether it went well."""
+def ask(question: str) -> None:
+    """Opens a question; `question` draws it from now on, until it was answered or closed."""
+    st.session_state["question"] = question
 
-    @st.dialog(title)
-    def ask() -> None:
+
+def question(name: str, title: str, text: str, button: str, act: Callable[[], bool], check: str = "") -> None:
+    """A dialogue that asks once more, when it is open; with `check` that word has to be typed.
+
+    `act` does it, and returns whether it went well.
+    """
+    if st.session_state.get("question") != name:
+        return
+
+    @st.dialog(title, on_dismiss=_answered)
+    def dialogue() -> None:
         st.write(text)
-        typed = st.text_input(f"Type {check} to confirm", key="confirm-typed") if check else ""
-        if st.button(button, type="primary", disabled=typed != check, key="confirm-button") and act():
+        typed = st.text_input(f"Type {check} to confirm", key="question-typed") if check else ""
+        if st.button(button, type="primary", disabled=typed != check, key="question-button") and act():
+            _answered()
             st.rerun()
 
-    ask()
+    dialogue()
+
+
+def _answered() -> None:
+    st.session_state.pop("question", None)
 
 
 def choose(label: str, options: Sequence[str], key: str) -> str:

@@ -42,32 +42,36 @@ def _actions(feed: Feed, row: dict[str, Any]) -> None:
         st.caption("It is being stopped: its replicas end what they have begun.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        wanted = st.number_input("Replicas", 0, 1000, row["wanted"], key=f"scale-{name}", width=120)
+        wanted = int(st.number_input("Replicas", 0, 1000, row["wanted"], key=f"scale-{name}", width=120))
         if st.button("Scale", key="scale", disabled=wanted == row["wanted"]):
-            _scale(feed, row, int(wanted))
+            _scale(feed, row, wanted)
         index = st.selectbox("Replica", view.live(row), key=f"drain-{name}", width=110)
         if st.button("Drain", key="drain", disabled=index is None):
-            text = (
-                f"Replica {index} of {name} ends the requests that it has, takes no more, and another takes its place."
-            )
-            frame.confirm("Drain a replica", text, "Drain it", lambda: _done(feed, row, "drain", index))
+            frame.ask(f"drain {name}")
         if st.button("Restart", key="restart"):
-            text = f"Every replica of {name} is replaced, new ones first. This also lets one that gave up try again."
-            frame.confirm("Restart", text, "Restart it", lambda: _done(feed, row, "restart"))
+            frame.ask(f"restart {name}")
         if st.button("Stop", key="stop"):
-            text = f"All replicas of {name} end what they have begun, its jobs end, and it is put into history."
-            frame.confirm("Stop", text, "Stop it", lambda: _done(feed, row, "stop"), check=name)
+            frame.ask(f"stop {name}")
+    _questions(feed, row, index)
 
 
 def _scale(feed: Feed, row: dict[str, Any], wanted: int) -> None:
-    name = row["name"]
     if wanted == 0:
-        text = f"{name} would serve nobody until it is scaled up again."
-        frame.confirm("Scale to none", text, "Scale to 0", lambda: _done(feed, row, "scale", 0))
-    elif (
-        frame.told(feed, lambda client: client.scale(name, wanted), f"{name} is being scaled to {wanted}.") is not None
-    ):
+        frame.ask(f"scale {row['name']}")
+    elif _done(feed, row, "scale", wanted):
         st.rerun()
+
+
+def _questions(feed: Feed, row: dict[str, Any], index: int | None) -> None:
+    name = row["name"]
+    text = f"{name} would serve nobody until it is scaled up again."
+    frame.question(f"scale {name}", "Scale to none", text, "Scale to 0", lambda: _done(feed, row, "scale", 0))
+    text = f"Replica {index} of {name} ends the requests that it has, takes no more, and another takes its place."
+    frame.question(f"drain {name}", "Drain a replica", text, "Drain it", lambda: _done(feed, row, "drain", index))
+    text = f"Every replica of {name} is replaced, new ones first. One that gave up tries again."
+    frame.question(f"restart {name}", "Restart", text, "Restart it", lambda: _done(feed, row, "restart"))
+    text = f"All replicas of {name} end what they have begun, then its jobs end and it is put into history."
+    frame.question(f"stop {name}", "Stop", text, "Stop it", lambda: _done(feed, row, "stop"), check=name)
 
 
 def _done(feed: Feed, row: dict[str, Any], what: str, *more: Any) -> bool:

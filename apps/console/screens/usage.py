@@ -153,7 +153,11 @@ def _change(feed: Feed, keys: list[Any]) -> None:
             if frame.told(feed, lambda client: client.key_limit(id, **limits), said) is not None:
                 st.rerun()
         if st.button("Revoke", key="revoke"):
-            text = f"Whoever uses the key of {key['name']} is refused within a second. It cannot be undone."
-            said = f"The key of {key['name']} is revoked."
-            act = lambda: frame.told(feed, lambda client: client.key_revoke(id), said) is not None  # noqa: E731
-            frame.confirm("Revoke", text, "Revoke it", act)
+            frame.ask(f"revoke {id}")
+    text = f"Whoever uses the key of {key['name']} is refused within a second. It cannot be undone."
+    frame.question(f"revoke {id}", "Revoke", text, "Revoke it", lambda: _revoked(feed, key))
+
+
+def _revoked(feed: Feed, key: Any) -> bool:
+    said = f"The key of {key['name']} is revoked."
+    return frame.told(feed, lambda client: client.key_revoke(key["id"]), said) is not None
