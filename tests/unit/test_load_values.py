@@ -1,6 +1,7 @@
 """The load generator's values: where it aims, what it asks, what it keeps, what it says of itself."""
 
 import itertools
+import resource
 import time
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from engine.bench.load.answers import stream_code, usage
 from engine.bench.load.prompts import Prompts, Task
 from engine.bench.load.samples import CHUNK_ROWS, Code, Samples, Window
+from engine.bench.load.shortage import raised
 from engine.bench.load.target import Target
 from engine.bench.load.watch import watch
 from engine.errors import ConfigurationError
@@ -201,6 +203,13 @@ def test_the_generator_says_when_it_was_the_limit(
     found = watch(ticks(cpu, loop_lag_s), window(latency_s, lag_s))
     assert found.cpu == pytest.approx(cpu) and found.loop_lag_p99_s == pytest.approx(loop_lag_s)
     assert found.limited is None if limited is None else limited in (found.limited or "")
+
+
+def test_the_limit_of_open_files_is_raised_only_as_far_as_it_may_be() -> None:
+    assert [raised(needed, 1024, 4096) for needed in (100, 1024, 2000, 4096)] == [1024, 1024, 2000, 4096]
+    assert raised(10**6, 1024, resource.RLIM_INFINITY) == 10**6
+    with pytest.raises(ConfigurationError, match="may have 4096"):
+        raised(5000, 1024, 4096)
 
 
 def test_a_window_in_which_the_loop_never_came_round_is_not_passed() -> None:

@@ -5,6 +5,7 @@ import time
 from engine.bench.load.line import Line
 from engine.bench.load.prompts import Prompts
 from engine.bench.load.run import Run, resolve
+from engine.bench.load.shortage import make_room
 from engine.bench.load.target import Target
 
 # A user whose request failed waits before the next one, twice as long each time: a dead server is not hammered.
@@ -22,6 +23,7 @@ class Closed(Run):
 
     def set_users(self, users: int, stagger_s: float = 0.0) -> None:
         """More users start over `stagger_s`, one after the other; users too many leave after their answer."""
+        make_room(users)
         lines = [line for line in self._lines if not line.retired]
         for line in lines[users:]:
             line.retired = True
@@ -54,8 +56,10 @@ async def closed(
 ) -> Closed:
     """Starts `users` over `stagger_s`: in lockstep each would queue behind all others. `timeout_s` is for one request.
 
-    Raises EndpointRefused when the target's name is unknown; a target that does not answer shows in the samples.
+    Raises EndpointRefused when the target's name is unknown, ConfigurationError when this machine has no room for so
+    many connections; a target that does not answer shows in the samples.
     """
+    make_room(users)
     run = Closed(target, prompts, await resolve(target), timeout_s)
     run.set_users(users, stagger_s)
     return run

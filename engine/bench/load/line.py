@@ -5,6 +5,7 @@ import math
 import time
 from typing import Protocol
 
+from engine.bench.load import shortage
 from engine.bench.load.answers import UNKNOWN, stream_code, usage
 from engine.bench.load.samples import Code
 from engine.bench.load.wire import Wire
@@ -12,6 +13,7 @@ from engine.bench.load.wire import Wire
 CONNECT_TIMEOUT_S = 10.0
 # A server that closes a kept connection does so at once; one that lets go of a request later has failed.
 STALE_S = 1.0
+MOST_COMPLAINT = 300
 
 
 class Caller(Protocol):
@@ -20,6 +22,8 @@ class Caller(Protocol):
     stream: bool
     reuses: bool
     address: tuple[str, int]
+    complaint: str
+    shortage: str | None
 
     def request(self) -> bytes: ...
 
@@ -65,7 +69,9 @@ class Line:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 _, wire = await loop.create_connection(lambda: Wire(self, caller.stream), *caller.address)
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError) as failure:
+            caller.complaint = str(failure) or f"no connection within {CONNECT_TIMEOUT_S:g} s"
+            caller.shortage = shortage.of(failure) or caller.shortage
             return self._end(time.perf_counter(), Code.CONNECTION, None)
         self.connecting, self._wire = None, wire
         self.sent = time.perf_counter()
@@ -115,5 +121,7 @@ class Line:
             self._wire = None
 
     def _end(self, end: float, code: Code, wire: Wire | None, tokens: tuple[int, int, int] = UNKNOWN) -> None:
+        if code in (Code.HTTP, Code.BROKEN) and wire is not None:
+            self._caller.complaint = wire.text[-MOST_COMPLAINT:].decode("utf-8", "replace")
         self.failures = 0 if code == Code.OK else self.failures + 1
         self._caller.ended(self, end, code, wire, tokens)

@@ -13,11 +13,12 @@ from engine.bench.load.line import Line
 from engine.bench.load.prompts import Prompts
 from engine.bench.load.run import Run, resolve
 from engine.bench.load.samples import Code
+from engine.bench.load.shortage import make_room
 from engine.bench.load.target import Target
 from engine.errors import ConfigurationError
 
 Arrivals = Literal["poisson", "constant"]
-MOST_CONNECTIONS = 4096
+MOST_CONNECTIONS = 2048
 
 
 class Open(Run):
@@ -99,10 +100,12 @@ async def open_(
 ) -> Open:
     """Starts to send at `rate_per_s`, on as many connections as it takes, up to `connections`; then requests wait.
 
-    Raises EndpointRefused when the target's name is unknown, ConfigurationError for an impossible rate.
+    Raises EndpointRefused when the target's name is unknown, ConfigurationError for an impossible rate, or when this
+    machine has no room for so many connections.
     """
     if rate_per_s <= 0:
         raise ConfigurationError(f"a rate of {rate_per_s:g} requests a second cannot be sent: it must be above 0")
+    make_room(connections)
     gaps = partial(random.Random(seed).expovariate, 1.0) if arrivals == "poisson" else lambda: 1.0
     address = await resolve(target)
     return Open(target, prompts, address, timeout_s, mean_gap_s=1 / rate_per_s, gaps=gaps, connections=connections)

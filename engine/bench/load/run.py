@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
@@ -24,7 +25,8 @@ class Run:
     """Lives on the running loop until it is drained or aborted; `async with` aborts what is left of it.
 
     `samples` grows all the time; windows of it are cut by their times. `repeats` counts requests that were sent again,
-    for the kept connection was closed before a byte of the answer came.
+    for the kept connection was closed before a byte of the answer came; `complaint` is what came back of the last one
+    that failed, `shortage` what this machine lacked for a connection.
     """
 
     def __init__(self, target: Target, prompts: Prompts, address: tuple[str, int], timeout_s: float) -> None:
@@ -32,6 +34,8 @@ class Run:
         self.stream = prompts.task.stream
         self.samples = Samples()
         self.repeats = 0
+        self.complaint = ""
+        self.shortage: str | None = None
         self.reuses = True
         self.stopped = self.closed = False
         self._head = target.head
@@ -74,7 +78,9 @@ class Run:
 
     def watch(self, begin: float, end: float) -> Watch:
         """Whether the generator itself was the limit in [begin, end)."""
-        return watch(self._ticks.between(begin, end), self.samples.between(begin, end))
+        seen = watch(self._ticks.between(begin, end), self.samples.between(begin, end))
+        lacks = f"the load generator ran out of {self.shortage}" if self.shortage else None
+        return replace(seen, limited=lacks or seen.limited)
 
     def stop(self) -> None:
         """Sends no new requests; those under way go on."""
