@@ -240,8 +240,12 @@ def _binds(deployment: Deployment, site: Site) -> list[str]:
 
 
 def _source(deployment: Deployment) -> dict[str, Any]:
-    """The model as servers are told it; `hub` and `quant` of one from the hub, `package`: module and file."""
-    kind, _, rest = (deployment.model.source if deployment.model else "").partition(":")
+    """The model as servers are told it; `hub` and `quant` of one from the hub, `package`: module and file.
+
+    A simulator needs nothing of the model that it stands for.
+    """
+    told = deployment.model.source if deployment.model and deployment.engine != "simulator" else ""
+    kind, _, rest = told.partition(":")
     name, _, quant = rest.partition(":")
     hub = name if kind == "hub" else ""
     package = tuple(rest.split("/", 1)) if kind == "package" else ()

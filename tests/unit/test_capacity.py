@@ -79,3 +79,16 @@ def test_what_is_no_card_is_told_and_left_aside(tmp_path, caplog):
     CapacityCard(setup(of("vllm")), 0).save(tmp_path)
     with pytest.raises(ConfigurationError, match="at least 1"):
         CapacityCard.load(path)
+
+
+def test_a_card_bounds_nginx_and_one_of_another_setup_is_ignored_with_a_word(tmp_path):
+    asked = of("vllm", max_num_seqs="64")
+    CapacityCard(setup(asked), 60).save(tmp_path)
+    cards = Cards(tmp_path)
+    cards.refresh()
+    assert (cards.max_conns(asked), cards.ignored(asked)) == (240, "")
+    other = replace(of("vllm", max_num_seqs="32"), resources=Resources(gpus=1, gpu_type="a100"))
+    assert (cards.max_conns(other), cards.slots(other)) == (0, 32)
+    word = cards.ignored(other)
+    assert "ignored" in word and "max_num_seqs" in word and "gpu_type" in word and "precision" not in word
+    assert cards.ignored(of("sglang")) == ""

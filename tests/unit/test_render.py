@@ -193,6 +193,11 @@ def test_an_engine_without_an_image_and_a_packaged_model_run_outside_containers(
     assert "apptainer" not in script(deployment(PACKAGED, placement=inside))
 
 
+def test_a_simulator_of_a_model_needs_nothing_of_the_model() -> None:
+    text = script(deployment(Catalogue.load(None).find("llama-3.1-70b"), engine="simulator"))
+    assert "--served-name llama-3.1-70b" in text and "huggingface" not in text and "hf download" not in text
+
+
 def test_the_comment_tells_whose_replica_a_job_is() -> None:
     assert "--comment=engine:home:mine:0:3" in directives(script(GOLDENS["vllm-1-gpu"]))
 
