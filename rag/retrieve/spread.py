@@ -26,7 +26,7 @@ def spread(
     held: Counter[int] = Counter()
     likeness = np.zeros(len(scores), np.float32)
     open_ = np.ones(len(scores), np.bool_)
-    baseline = float(np.median(vectors @ vectors.T)) if len(scores) > 1 else 0.0
+    baseline = float(np.quantile(vectors @ vectors.T, 0.1)) if len(scores) else 0.0
     while len(chosen) < limit and open_.any():
         # Vectors of one model all lie in a narrow cone: likeness counts from the usual one up.
         over = np.clip((likeness - baseline) / max(1e-6, 1 - baseline), 0, 1)
