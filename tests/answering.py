@@ -46,7 +46,7 @@ class Shelf:
         return list(self.office)
 
 
-ROW = {"id": "m", "ready": 1, "context": 8192, "languages": ["de", "en"], "capacity": 4, "parameters": 0.1}
+ROW = {"id": "m", "ready": 1, "context": 8192, "languages": ["de", "en"], "capacity": 4, "parameters": 1.0}
 
 
 @dataclass

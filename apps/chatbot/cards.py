@@ -10,11 +10,11 @@ from rag.answer.states import Citation
 from rag.retrieve.passage import Passage
 
 
-def sources(citations: Sequence[Citation], say: Texts) -> str:
+def sources(citations: Sequence[Citation], say: Texts, name: str = "sources") -> str:
     if not citations:
         return ""
     cards = "".join(_card(one, say) for one in citations)
-    return f'<div class="sources"><p class="head">{say("sources")}</p>{cards}</div>'
+    return f'<div class="sources"><p class="head">{say(name)}</p>{cards}</div>'
 
 
 def _card(citation: Citation, say: Texts) -> str:

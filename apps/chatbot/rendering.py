@@ -46,7 +46,7 @@ def _answer(answer: Answer, say: Texts) -> str:
     notes += [say("unsupported_note")] if answer.unsupported else []
     notes += [say("cut")] if answer.cut else []
     told = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
-    return f'<div class="answer">{made}</div>{told}{sources(answer.citations, say)}'
+    return f'<div class="answer">{made}</div>{told}{sources(answer.citations, say)}{sources(answer.read, say, "read")}'
 
 
 def _flagged(flag: Flag, say: Texts) -> str:

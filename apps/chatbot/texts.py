@@ -56,7 +56,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "reading": ("Passende Stellen: {count}. Ich lese …", "Places found: {count}. Reading …"),
     "asking": ("Ich schreibe …", "Writing …"),
     "sources": ("Quellen", "Sources"),
-    "source": ("Quelle {n}: {title}", "Source {n}: {title}"),
+    "read": ("Gelesen, aber nicht genannt", "Read, but not cited"),
     "open_page": ("Seite öffnen", "Open the page"),
     "as_of": ("Stand {date}", "as of {date}"),
     "no_date": ("ohne Datum", "undated"),

@@ -8,6 +8,8 @@ from rag.answer.states import Language
 
 # Below so many billion parameters a model makes a follow-up worse, not better.
 CAPABLE = 3.0
+SMALL = 0.5
+PASSAGES, FEW_PASSAGES = 5, 3
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Model:
     def busy(self) -> float:
         """0 idle, 1 as much as it can work on at once, above that requests wait."""
         return (self.load + self.queued) / self.capacity if self.capacity else 0.0
+
+    @property
+    def passages(self) -> int:
+        """How many passages it is given: a very small model loses its way in many, and is long in reading them."""
+        return FEW_PASSAGES if 0 < self.parameters < SMALL or self.toy else PASSAGES
 
     def speaks(self, language: Language) -> bool:
         return not self.languages or language in self.languages

@@ -104,7 +104,10 @@ class Flag:
 
 @dataclass(frozen=True)
 class Answer:
-    """`unsupported` are sentences of `text` that no supplied passage bears out."""
+    """`unsupported` are sentences of `text` that no supplied passage bears out.
+
+    `read` are the nearest of the supplied passages where the text cites none, to be looked up all the same.
+    """
 
     text: str
     language: Language
@@ -117,6 +120,7 @@ class Answer:
     bypassed: bool = False
     cut: bool = False
     grounded: bool = True
+    read: tuple[Citation, ...] = ()
 
 
 @dataclass(frozen=True)

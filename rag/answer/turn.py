@@ -5,15 +5,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from itertools import starmap
 from typing import Any, Protocol
 
 from engine.errors import EngineError
 from rag.answer import followup, freshness, models, prompt, smalltalk, support, troubles
 from rag.answer.language import detect
-from rag.answer.models import Model
+from rag.answer.models import PASSAGES, Model
 from rag.answer.prompt import Message, Prompt
 from rag.answer.states import (
     Answer,
+    Citation,
     Document,
     Done,
     Failed,
@@ -29,7 +31,6 @@ from rag.answer.states import (
 )
 from rag.retrieve.passage import Found, Passage
 
-PASSAGES = 5
 NEAREST = 3
 REWRITE_TIMEOUT_S = 8.0
 MODELS_FOR_S = 2.0
@@ -130,7 +131,7 @@ class Turns:
             yield trouble
             return
         assert model is not None
-        passages = found.passages[:PASSAGES] if found.gate.answers else ()
+        passages = found.passages[: model.passages] if found.gate.answers else ()
         yield Retrieved(passages)
         ground = Ground(question, language, model, passages, searched)
         async with aclosing(self._answer(ground)) as states:
@@ -278,6 +279,7 @@ class Turns:
                 ground.searched,
                 ground.model.name,
                 cut=cut,
+                read=() if checked.citations else tuple(starmap(Citation, enumerate(passages[:NEAREST], start=1))),
             )
         )
 
