@@ -62,7 +62,7 @@ def _wire_talk(app: gr.Blocks, parts: Screen, talk: Talk) -> None:
     wire = Wire(parts)
     asked = [parts.kept, parts.model, parts.tribunal, parts.language, parts.attached]
     changed = [parts.chat, parts.box, parts.kept, parts.attached, parts.chats, parts.offers]
-    changed += [parts.again, parts.see, parts.recognise, parts.model]
+    changed += [parts.again, parts.see, parts.recognise]
 
     async def send(message: Any, *rest: Any) -> AsyncGenerator[dict[Any, Any], None]:
         async for update in wire.each(talk.send(message, *rest)):

@@ -28,6 +28,7 @@ from rag.answer.turn import Turns
 # Of so many questions the files stay at hand, to ask them again.
 FILES_OF_TURNS = 3
 LONGEST_QUESTION = 8000
+MODELS_TIMEOUT_S = 3.0
 
 Update = dict[str, Any]
 READY = gr.update(value=None, submit_btn=True, stop_btn=False)
@@ -123,12 +124,13 @@ class Talk:
             "box": gr.update(value=None, submit_btn=False, stop_btn=True),
             "offers": gr.update(visible=False),
         }
+        drawn = ""
         async with aclosing(self._pace.paced(self._views(asking))) as views:
             async for view in views:
                 html = rendering.message(view, asking.language)
-                if not view.ended:
+                if not view.ended and html != drawn:
                     yield {**first, "chat": [*before, mine, {"role": "assistant", "content": html}]}
-                    first = {}
+                    first, drawn = {}, html
         turn = asking.turn(view)
         place = f"{kept.chat.id}/{len(kept.chat.turns)}"
         kept = kept.with_turn(turn)
@@ -141,8 +143,6 @@ class Talk:
             "attached": attached,
             "box": READY,
         }
-        if choice := await self.model_choice(asking.model, asking.language):
-            yield choice
 
     async def _views(self, asking: "Asking") -> AsyncGenerator[View, None]:
         view = View(asking.language)
@@ -174,8 +174,9 @@ class Talk:
     async def model_choice(self, chosen: str, language: Language) -> Update:
         """The models with their load as it is now; nothing where the gateway does not answer."""
         try:
-            rows = choices(await self._turns.models(), language)
-        except EngineError:
+            async with asyncio.timeout(MODELS_TIMEOUT_S):
+                rows = choices(await self._turns.models(), language)
+        except (EngineError, TimeoutError):
             return {}
         return {"model": gr.update(choices=rows, value=chosen if chosen in {value for _, value in rows} else "")}
 
