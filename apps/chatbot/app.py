@@ -30,7 +30,7 @@ def build_app(
     pace: Pace | None = None,
 ) -> gr.Blocks:
     """The chatbot on a gateway (engine.client's AsyncEngineClient) and an index (rag.retrieve's Retriever)."""
-    talk = Talk(Turns(client, retriever, now, university), pace or Pace())
+    talk = Talk(Turns(client, retriever, now, university), pace or Pace(), client)
     say = texts("de")
     app: gr.Blocks
     with gr.Blocks(

@@ -4,6 +4,7 @@ from typing import Any
 
 from apps.chatbot import history
 from engine.errors import EngineError
+from rag.answer.states import Refused
 
 
 def about(stored: Any, index: int) -> dict[str, Any] | None:
@@ -14,6 +15,13 @@ def about(stored: Any, index: int) -> dict[str, Any] | None:
     turn = turns[index]
     said = {"question": turn.searched or turn.question or "(file)", "language": turn.language}
     return {**said, "answer": turn.said, "sources": list(turn.sources)}
+
+
+async def refused(client: Any, said: Refused) -> bool:
+    """A question that the pages do not answer, for whoever writes them."""
+    return await send(
+        client, "refused", {"question": said.question, "language": said.language, "answer": "", "sources": []}
+    )
 
 
 async def send(client: Any, kind: str, said: dict[str, Any], reason: str = "", more: str = "") -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 import nh3
 
-from apps.chatbot import files, history, rendering
+from apps.chatbot import feedback, files, history, rendering
 from apps.chatbot.files import Attached, BadFile
 from apps.chatbot.history import Kept, Turn
 from apps.chatbot.markup import ours
@@ -37,8 +37,8 @@ READY = gr.update(value=None, submit_btn=True, stop_btn=False)
 class Talk:
     """Updates are dictionaries by the names of Screen's parts; app makes Gradio's of them."""
 
-    def __init__(self, turns: Turns, pace: Pace) -> None:
-        self._turns, self._pace = turns, pace
+    def __init__(self, turns: Turns, pace: Pace, client: Any) -> None:
+        self._turns, self._pace, self._client = turns, pace, client
 
     async def send(
         self, message: Any, stored: Any, model: str, tribunal: bool, language: Language, attached: dict[str, Attached]
@@ -143,6 +143,8 @@ class Talk:
             "attached": attached,
             "box": READY,
         }
+        if view.refused:
+            await feedback.refused(self._client, view.refused)
 
     async def _views(self, asking: "Asking") -> AsyncGenerator[View, None]:
         view = View(asking.language)
