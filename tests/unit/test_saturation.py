@@ -214,7 +214,7 @@ def test_a_gauge_at_rest_makes_the_doubling_go_on_under_batching() -> None:
     assert max(users_of(trials)) >= 128
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(slots=st.integers(1, 200), r0_ms=st.integers(1, 5000), ratio=st.sampled_from([0.0, 0.01, 0.1, 0.5]))
 def test_next_levels_always_ends_and_never_repeats(slots: int, r0_ms: int, ratio: float) -> None:
     trials: list[Trial] = []

@@ -4,9 +4,8 @@ import csv
 import io
 import textwrap
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
-
-import vl_convert
 
 from engine.bench.charts.layers import Spec
 from engine.bench.charts.rows import Row
@@ -69,23 +68,23 @@ def png(spec: Spec, theme: str = "light", width: int = WIDTH) -> bytes:
 
 def png_of(drawn: str) -> bytes:
     """An SVG image as a PNG image."""
-    return bytes(vl_convert.svg_to_png(drawn, scale=SCALE))
+    return bytes(_vega().svg_to_png(drawn, scale=SCALE))
 
 
 def svg(spec: Spec, theme: str = "light", width: int = WIDTH) -> str:
     """The chart as an SVG image."""
     drawn = themed(sized(spec, width), theme)
-    return str(vl_convert.vegalite_to_svg(drawn, vl_version=VEGA_LITE, allowed_base_urls=NOWHERE))
+    return str(_vega().vegalite_to_svg(drawn, vl_version=VEGA_LITE, allowed_base_urls=NOWHERE))
 
 
 def html(spec: Spec, theme: str = "light") -> str:
     """The chart alone as an interactive page in one file."""
-    return str(vl_convert.vegalite_to_html(themed(spec, theme), vl_version=VEGA_LITE, bundle=True))
+    return str(_vega().vegalite_to_html(themed(spec, theme), vl_version=VEGA_LITE, bundle=True))
 
 
 def javascript() -> str:
     """Vega, Vega-Lite and vega-embed in one script, for a page of several charts."""
-    return str(vl_convert.javascript_bundle(GLOBAL, vl_version=VEGA_LITE))
+    return str(_vega().javascript_bundle(GLOBAL, vl_version=VEGA_LITE))
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -97,3 +96,10 @@ def as_csv(rows: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _vega() -> ModuleType:
+    """Imported late: it holds a JavaScript engine, and a page that draws in the browser needs none."""
+    import vl_convert
+
+    return vl_convert

@@ -28,6 +28,9 @@ def layered(
     marks = [one for one in layers if one is not None]
     notice = simulated(sweeps, scaled=rows is None)
     height = HEIGHT if rows is None else BAR * rows
+    mark = [watermark(height)] if notice else []
+    # Curves leave it to be seen below them; bars would hide it.
+    below, above = (mark, []) if rows is None else ([], mark)
     return {
         "$schema": SCHEMA,
         "description": f"{title}. {caption} {notice}".strip(),
@@ -36,7 +39,7 @@ def layered(
         "width": "container",
         "height": height,
         "autosize": {"type": "fit-x", "contains": "padding"},
-        "layer": [*([watermark(height)] if notice else []), *marks],
+        "layer": [*below, *marks, *above],
     }
 
 
