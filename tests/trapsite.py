@@ -201,10 +201,6 @@ def _shaky(site: TrapSite, request: web.Request) -> Answer:
     return _page("Wackelig")
 
 
-def _inwards(site: TrapSite, request: web.Request) -> Answer:
-    return _to(f"http://127.0.0.1:{site.port}/geheim", 302)
-
-
 START_LINKS = (
     # one page in many spellings, and views of it
     "/a.html", "/a.html?utm_source=brief&utm_medium=mail", "/a.html#abschnitt", "/./weg/../a.html",
@@ -250,7 +246,7 @@ SITE: Site = {
     (WWW, "/kreis"): _to("/kreis"),
     (WWW, "/zum-nachbarn"): _to(f"//{DOMAIN}.boese.example/weiter", 302),
     (WWW, "/nach-innen/1"): _to("http://10.0.0.1/", 302),
-    (WWW, "/nach-innen/2"): _inwards,
+    (WWW, "/nach-innen/2"): _to("http://127.0.0.1/geheim", 302),
     (WWW, "/nach-innen/3"): _to("http://169.254.169.254/latest/meta-data", 307),
     (WWW, "/sitzung.html"): _page("Sitzung"),
     (WWW, "/gross.html"): Answer(b"x" * 300_000),

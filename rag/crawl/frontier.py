@@ -148,14 +148,12 @@ class Frontier:
         row = self._one(f"SELECT {', '.join(Waiting.__dataclass_fields__)} FROM pages WHERE url = ?", (url,))
         return Waiting(**{**dict(row), "kept": bool(row["kept"])}) if row else None
 
-    def wait_for_unseen(self) -> int:
-        """Lets pages of earlier crawls wait that nothing led to this time, and says how many there are."""
-        found = self._database.execute(
-            "UPDATE pages SET crawl = ?, waiting = 1, attempts = 0, not_before = 0, outcome = '', reason = '', "
-            "status = 0, bytes = 0, ms = 0, visited = '' WHERE kept AND crawl < ?",
-            (self.crawl, self.crawl),
+    def unseen(self) -> list[tuple[str, str, int]]:
+        """Pages of earlier crawls that nothing has led to in this one: address, found on, depth."""
+        rows = self._database.execute(
+            "SELECT url, found_on, depth FROM pages WHERE kept AND crawl < ? ORDER BY depth, id", (self.crawl,)
         )
-        return found.rowcount
+        return [tuple(row) for row in rows]
 
     def pages_kept(self, host: str = "") -> int:
         """How many pages this crawl has kept, of a host or altogether."""

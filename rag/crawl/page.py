@@ -9,6 +9,7 @@ from bs4.filter import SoupStrainer
 from rag.crawl.links import canonical
 from rag.crawl.robots import PRODUCT
 
+MOST_LINKS = 5000
 NOINDEX, NOFOLLOW = {"noindex", "none"}, {"nofollow", "none"}
 TAGS = SoupStrainer(["base", "a", "area", "frame", "iframe", "link", "meta"])
 
@@ -36,7 +37,7 @@ def read_page(url: str, text: str, robots_header: str = "") -> Page:
     twins = _twins(soup, base)
     found = [] if nofollow else [*_links(soup, base), *_refreshed(soup, base), *twins.values()]
     return Page(
-        links=tuple(dict.fromkeys(link for link in found if link != url)),
+        links=tuple(dict.fromkeys(link for link in found if link != url))[:MOST_LINKS],
         canonical=next(_hrefs(soup, "canonical", base), ""),
         twins={language: twin for language, twin in twins.items() if twin != url},
         noindex=bool(rules & NOINDEX),

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -16,11 +17,11 @@ from rag.crawl.fetch import Fetcher
 from rag.crawl.frontier import Frontier
 from rag.crawl.lock import holder, locked
 from rag.crawl.options import CrawlOptions, options_of
-from rag.crawl.report import CrawlStatus, status
+from rag.crawl.report import CrawlStatus, last_crawl, status
 from rag.crawl.run import Crawl
 from rag.crawl.store import connect_to_read, folder_of
 
-BEGIN_TIMEOUT_S = 20.0
+BEGIN_TIMEOUT_S = 60.0
 PAUSE_TIMEOUT_S = 15.0
 
 
@@ -34,7 +35,7 @@ def crawl(folder: Path, options: CrawlOptions, progress: Callable[[CrawlStatus],
     with locked(folder):
         pause_file(folder).unlink(missing_ok=True)
         asyncio.run(_crawl(folder, options, progress))
-        return status(folder)
+    return status(folder)
 
 
 async def _crawl(folder: Path, options: CrawlOptions, progress: Callable[[CrawlStatus], None] | None) -> None:
@@ -61,8 +62,7 @@ async def _crawl(folder: Path, options: CrawlOptions, progress: Callable[[CrawlS
 def last_options(folder: Path) -> CrawlOptions:
     """What the last crawl of a folder was asked for; raises CrawlError when there is none."""
     with closing(connect_to_read(folder)) as database:
-        row = database.execute("SELECT options FROM crawls ORDER BY number DESC LIMIT 1").fetchone()
-    return options_of(row["options"]) if row else CrawlOptions()
+        return options_of(last_crawl(database, folder)["options"])
 
 
 def start(settings: Settings, name: str, arguments: Sequence[str]) -> int:
@@ -84,16 +84,24 @@ def start(settings: Settings, name: str, arguments: Sequence[str]) -> int:
             stderr=out,
             start_new_session=True,
         )
+    # Whoever begins a crawl may live longer than it; the thread buries it.
+    threading.Thread(target=process.wait, daemon=True).start()
     deadline = time.monotonic() + BEGIN_TIMEOUT_S
-    while holder(folder) != process.pid:
-        code = process.poll()
-        if code == 0:
+    while not (holder(folder) == process.pid and _is_there(folder)):
+        if process.returncode == 0:
             break
-        if code is not None or time.monotonic() > deadline:
+        if process.returncode is not None or time.monotonic() > deadline:
             last = (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
             raise CrawlError(f"the crawl of {name} did not begin: {last}; log: {log}")
         time.sleep(0.05)
     return process.pid
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return bool(status(folder))
+    except CrawlError:
+        return False
 
 
 def pause(folder: Path, timeout_s: float = PAUSE_TIMEOUT_S) -> None:

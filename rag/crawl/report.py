@@ -2,15 +2,17 @@
 
 import csv
 import io
+import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from engine.errors import CrawlError
 from rag.crawl.lock import holder
 from rag.crawl.options import options_of
-from rag.crawl.store import connect_to_read
+from rag.crawl.store import connect_to_read, nothing_in
 
 State = Literal["running", "paused", "interrupted", "done"]
 # What a row says of itself while it waits.
@@ -61,8 +63,8 @@ class ReportRow:
 def status(folder: Path) -> CrawlStatus:
     """Raises CrawlError when nothing was crawled in the folder."""
     with closing(connect_to_read(folder)) as database:
-        last = database.execute("SELECT * FROM crawls ORDER BY number DESC LIMIT 1").fetchone()
-        number = last["number"] if last else 0
+        last = last_crawl(database, folder)
+        number = last["number"]
         counts = dict(
             database.execute(
                 f"SELECT {OUTCOME} AS told, COUNT(*) FROM pages WHERE crawl = ? GROUP BY told ORDER BY 2 DESC",
@@ -77,12 +79,12 @@ def status(folder: Path) -> CrawlStatus:
         pages = database.execute("SELECT COUNT(*) FROM pages WHERE kept").fetchone()[0]
     return CrawlStatus(
         name=folder.name,
-        state=_state(folder, last["state"] if last else "running"),
+        state=_state(folder, last["state"]),
         crawl=number,
-        seeds=options_of(last["options"]).seeds if last else (),
-        started=last["started"] if last else "",
-        ended=last["ended"] if last else "",
-        ended_by=last["ended_by"] if last else "",
+        seeds=options_of(last["options"]).seeds,
+        started=last["started"],
+        ended=last["ended"],
+        ended_by=last["ended_by"],
         pages=pages,
         hosts=sums["hosts"],
         waiting=counts.get("waiting", 0),
@@ -90,6 +92,14 @@ def status(folder: Path) -> CrawlStatus:
         bytes=sums["bytes"],
         counts=counts,
     )
+
+
+def last_crawl(database: sqlite3.Connection, folder: Path) -> sqlite3.Row:
+    """The row of the last crawl; raises CrawlError when there is none."""
+    row: sqlite3.Row | None = database.execute("SELECT * FROM crawls ORDER BY number DESC LIMIT 1").fetchone()
+    if row is None:
+        raise CrawlError(nothing_in(folder))
+    return row
 
 
 def _state(folder: Path, written: str) -> State:

@@ -63,7 +63,15 @@ class Crawl:
         self._start_turns()
         if self._running:
             return True
-        return not self._full() and bool(self._frontier.waiting_hosts() or self._frontier.wait_for_unseen())
+        return not self._full() and bool(self._frontier.waiting_hosts() or self._meet_unseen())
+
+    def _meet_unseen(self) -> bool:
+        """Takes up the pages of earlier crawls that nothing led to this time: they may be there, or gone."""
+        unseen = self._frontier.unseen()
+        with self._frontier.transaction():
+            for url, found_on, depth in unseen:
+                self._discovery.meet(Link(url, depth), found_on)
+        return bool(unseen)
 
     def _full(self) -> str:
         """The cap that lets no further request begin; empty when there is none."""

@@ -97,11 +97,19 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
     """The frontier for readers; raises CrawlError when there is none."""
     path = folder / "frontier.db"
     if not path.is_file():
-        raise CrawlError(f"nothing was crawled in {folder}; `python -m rag crawl URL` does")
+        raise CrawlError(nothing_in(folder))
     database = sqlite3.connect(path, timeout=30)
     database.row_factory = sqlite3.Row
     database.execute("PRAGMA query_only=1")
+    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'outcomes'").fetchone():
+        # A crawl that begins at this moment.
+        database.close()
+        raise CrawlError(nothing_in(folder))
     return database
+
+
+def nothing_in(folder: Path) -> str:
+    return f"nothing was crawled in {folder}; `python -m rag crawl URL` does"
 
 
 def read_body(folder: Path, digest: str) -> bytes:

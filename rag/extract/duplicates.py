@@ -3,10 +3,13 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-
-from datasketch import MinHash, MinHashLSH
+from typing import TYPE_CHECKING
 
 from rag.extract.page import Page
+
+# datasketch brings scipy along, two seconds that most commands need not wait for: it is imported late.
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 _SHINGLE_WORDS = 5
 _LEAST_SIMILARITY = 0.9
@@ -19,6 +22,8 @@ def merge_duplicates(pages: Iterable[Page]) -> list[Page]:
     Near is a Jaccard similarity of 0.9 of five-word shingles, with the same language and the same numbers: programmes
     of one faculty often differ in a date or a number only, and that is what people ask for.
     """
+    from datasketch import MinHashLSH
+
     near = MinHashLSH(threshold=_LEAST_SIMILARITY, num_perm=_PERMUTATIONS)
     kept: dict[str, Page] = {}
     for page in sorted(pages, key=lambda page: (len(page.url), page.url)):
@@ -44,7 +49,9 @@ def _numbers(page: Page) -> frozenset[str]:
     return frozenset(re.findall(r"\d+(?:[.,:]\d+)*", f"{page.title}\n{page.text}"))
 
 
-def _sketch(text: str) -> MinHash:
+def _sketch(text: str) -> "MinHash":
+    from datasketch import MinHash
+
     words = re.findall(r"\w+", text.lower())
     sketch = MinHash(num_perm=_PERMUTATIONS)
     sketch.update_batch(
