@@ -3,20 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from engine.bench.charts import rows
-from engine.bench.charts.layers import (
-    SECONDS,
-    Spec,
-    by_series,
-    by_shape,
-    layered,
-    log_axis,
-    pick,
-    place,
-    saturation_lines,
-    stars,
-    unit,
-    unless_picked,
-)
+from engine.bench.charts.curves import band, curve, guide
+from engine.bench.charts.layers import SECONDS, USERS, Spec, layered, log_axis, place, saturation_lines, stars, unit
 from engine.bench.charts.paper import PAPER
 from engine.bench.charts.rows import Row
 from engine.bench.saturation import Sweep
@@ -26,6 +14,7 @@ CAPTION = (
     "serialisation point, the dotted line its users with their 95 % interval."
 )
 WHOLE = "latency"
+CROSSES = " Crosses: invalid trials, left out."
 HOLLOW = " Hollow: the points that the paper reports."
 EARLY = 0.3
 ABOVE = {"align": "right", "dx": -11, "dy": -13}
@@ -78,56 +67,27 @@ def _quantiles(sweeps: Sequence[Sweep], what: str, title: str, axis: str, captio
     each = list(zip(sweeps, names, strict=True))
     levels = [row for sweep, name in each for row in rows.levels(sweep, name) if row[f"{what}_p50_s"] is not None]
     points = [row for sweep, name in each if (row := rows.point(sweep, name))]
-    bad = [row for sweep, name in each for row in rows.invalid(sweep, name)] if what == WHOLE else []
-    line = [row for sweep, name in each for row in rows.model_line(sweep, name)] if what == WHOLE else []
-    seconds = [row[f"{what}_{q}_s"] for row in levels for q in rows.QUANTILES]
-    users = [row["concurrency"] for row in (*levels, *marks, *bad, *points)]
+    # Whole latencies alone have a model, a star and crosses.
+    whole = each if what == WHOLE else []
+    bad = [row for sweep, name in whole for row in rows.invalid(sweep, name)]
+    line = [row for sweep, name in whole for row in rows.model_line(sweep, name)]
+    seconds = [row[f"{what}_{quantile}_s"] for row in levels for quantile in rows.QUANTILES]
     seconds += [row["latency_s"] for row in marks] + [row["latency_p50_s"] for row in bad]
-    x = log_axis("concurrency", "Concurrent users", users, "format(datum.value, ',~r')", twos=True)
+    users = [row["concurrency"] for row in (*levels, *marks, *bad, *points)]
+    x = log_axis("concurrency", "Concurrent users", users, USERS, twos=True)
     y = log_axis(f"{what}_mean_s", axis, seconds, SECONDS)
-    colour, shape = by_series(names), by_shape(names)
-    notes = [*([" Crosses: invalid trials, left out."] if bad else []), *([HOLLOW] if marks and what == WHOLE else [])]
     return layered(
         title,
-        caption + "".join(notes),
+        caption + (CROSSES if bad else "") + (HOLLOW if marks and whole else ""),
         sweeps,
         [
             *saturation_lines(points, x, names),
-            unit(
-                levels,
-                {"type": "area", "interpolate": "monotone"},
-                {
-                    "x": x,
-                    "y": y | {"field": f"{what}_p50_s"},
-                    "y2": {"field": f"{what}_p99_s"},
-                    "color": colour,
-                    "opacity": unless_picked(0.16, 0.03),
-                },
-            ),
-            unit(
-                line,
-                {"type": "line", "strokeDash": [6, 4], "strokeWidth": 1.2},
-                {"x": x, "y": y | {"field": "latency_s"}, "color": colour, "opacity": unless_picked(0.8, 0.1)},
-            )
-            if line
-            else None,
-            unit(
-                levels,
-                {"type": "line", "strokeWidth": 2},
-                {"x": x, "y": y, "color": colour, "opacity": unless_picked(1, 0.15)},
-            ),
-            unit(
-                levels,
-                {"type": "point", "filled": True, "size": 46},
-                {
-                    **{"x": x, "y": y, "color": colour, "shape": shape, "opacity": unless_picked(1, 0.15)},
-                    "tooltip": _tip(what),
-                },
-                params=pick(),
-            ),
+            band(levels, x, y | {"field": f"{what}_p50_s"}, f"{what}_p99_s", names),
+            guide(line, x, y | {"field": "latency_s"}, names) if line else None,
+            *curve(levels, x, y, names, _tip(what)),
             _crosses(bad, x, y) if bad else None,
-            *(_hollow(marks, x, y, LOWER if what == WHOLE else BELOW) if marks else []),
-            *(_stars(points, x, y, names) if what == WHOLE else []),
+            *(_hollow(marks, x, y, LOWER if whole else BELOW) if marks else []),
+            *(_stars(points, x, y, names) if whole else []),
         ],
     )
 

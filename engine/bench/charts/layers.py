@@ -15,6 +15,7 @@ BAR = 28
 # The ticks of a decade, by how far the axis reaches.
 STEPS = ((12, (1, 1.5, 2, 3, 4, 5, 6, 8)), (3000, (1, 2, 5)), (math.inf, (1,)))
 SECONDS = "datum.value < 0.9995 ? format(datum.value * 1000, '~g') + ' ms' : format(datum.value, '~g') + ' s'"
+USERS = "format(datum.value, ',~r')"
 COUNT = "datum.value >= 1 ? format(datum.value, ',~r') : format(datum.value, '~g')"
 
 

@@ -5,24 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.bench.charts import rows
-from engine.bench.charts.layers import (
-    COUNT,
-    Spec,
-    by_series,
-    by_shape,
-    layered,
-    log_axis,
-    pick,
-    saturation_lines,
-    stars,
-    unit,
-    unless_picked,
-)
+from engine.bench.charts.curves import curve, guide
+from engine.bench.charts.layers import COUNT, USERS, Spec, layered, log_axis, saturation_lines, stars
 from engine.bench.charts.rows import Row
 from engine.bench.saturation import Sweep
 
 IDEAL = "Dashed: ideal, as if no user slowed another; dotted curve: the ceiling, all slots at work."
 STAR = "The star is the serialisation point."
+DASHES: Spec = {
+    **{"field": "guide", "type": "nominal", "legend": None},
+    "scale": {"domain": ["ideal", "ceiling"], "range": [[7, 4], [2, 3]]},
+}
 
 
 def per_request(sweeps: Sequence[Sweep]) -> Spec:
@@ -52,13 +45,8 @@ def _rates(sweeps: Sequence[Sweep], field: str, title: str, axis: str, shared: b
     levels = [_with_rate(row) for sweep, name in each for row in rows.levels(sweep, name)]
     points = [_with_rate(row) for sweep, name in each if (row := rows.point(sweep, name))]
     guides = [row for sweep, name in each for row in _guides(sweep, name, field, shared)]
-    x = log_axis(
-        "concurrency", "Concurrent users", [row["concurrency"] for row in levels], "format(datum.value, ',~r')", True
-    )
+    x = log_axis("concurrency", "Concurrent users", [row["concurrency"] for row in levels], USERS, twos=True)
     y = log_axis(field, axis, [row[field] for row in (*levels, *points)], COUNT)
-    colour, shape = by_series(names), by_shape(names)
-    strokes = {"domain": ["ideal", "ceiling"], "range": [[7, 4], [2, 3]]}
-    dashes = {"field": "guide", "type": "nominal", "legend": None, "scale": strokes}
     tip = [
         {"field": "series"},
         {"field": "concurrency", "title": "users"},
@@ -71,28 +59,8 @@ def _rates(sweeps: Sequence[Sweep], field: str, title: str, axis: str, shared: b
         sweeps,
         [
             *saturation_lines(points, x, names),
-            unit(
-                guides,
-                {"type": "line", "strokeWidth": 1.3, "clip": True},
-                {
-                    **{"x": x, "y": y | {"field": "rate"}, "color": colour, "strokeDash": dashes},
-                    "opacity": unless_picked(0.75, 0.08),
-                },
-            ),
-            unit(
-                levels,
-                {"type": "line", "strokeWidth": 2},
-                {"x": x, "y": y, "color": colour, "opacity": unless_picked(1, 0.15)},
-            ),
-            unit(
-                levels,
-                {"type": "point", "filled": True, "size": 46},
-                {
-                    **{"x": x, "y": y, "color": colour, "shape": shape},
-                    **{"opacity": unless_picked(1, 0.15), "tooltip": tip},
-                },
-                params=pick(),
-            ),
+            guide(guides, x, y | {"field": "rate"}, names, DASHES),
+            *curve(levels, x, y, names, tip),
             stars(points, x, y, names) if points else None,
         ],
     )
