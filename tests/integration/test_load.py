@@ -54,11 +54,11 @@ def measured(one: Server, users: int, window_s: float, stream: bool = False) -> 
 
 @pytest.fixture(scope="module")
 def four_slots() -> Iterator[Server]:
-    with simulator("--capacity", "4", "--latency-ms", "50", "--tokens", "10", key="secret") as one:
+    with simulator("--capacity", "4", "--latency-ms", "100", "--tokens", "10", key="secret") as one:
         yield one
 
 
-@pytest.mark.parametrize(("users", "latency_s", "rate"), [(3, 0.05, 60), (4, 0.05, 80), (12, 0.15, 80)])
+@pytest.mark.parametrize(("users", "latency_s", "rate"), [(3, 0.1, 30), (4, 0.1, 40), (12, 0.3, 40)])
 def test_latency_throughput_and_littles_law_are_exact(
     four_slots: Server, users: int, latency_s: float, rate: float
 ) -> None:
@@ -70,7 +70,7 @@ def test_latency_throughput_and_littles_law_are_exact(
         # A closed loop sends as soon as it has an answer, so that Little's law has no rest, whatever the server does.
         ends = window["end"]
         between_answers = (len(window) - 1) / (ends[-1] - ends[0])
-        assert between_answers * mean_s == pytest.approx(users, rel=0.08)
+        assert between_answers * mean_s == pytest.approx(users, rel=0.1)
         errors.append(max(abs(mean_s / latency_s - 1), abs(between_answers / rate - 1)))
         if errors[-1] < 0.03:
             break
