@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from engine.errors import ConfigurationError, EngineError
 from engine.tables import problem
-from rag.commands import build, crawl, evaluate, refresh, search
+from rag.commands import build, crawl, evaluate, refresh, sample, search
 
 # typer carries its own click, whose UsageError it exports only as the parent of BadParameter.
 WrongUse: type[Exception] = typer.BadParameter.__mro__[1]
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 for command in (
     *(crawl.crawl, crawl.pause, crawl.status, refresh.refresh),
-    *(build.build, build.generations, build.rollback),
+    *(build.build, build.generations, build.rollback, sample.sample),
     *(search.search, evaluate.evaluate),
 ):
     app.command()(command)

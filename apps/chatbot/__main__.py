@@ -6,6 +6,7 @@ what day it takes it to be, for an index of pages that stand still.
 """
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -28,9 +29,10 @@ def main(environ: Mapping[str, str] = os.environ) -> None:
     from apps.chatbot.shelf import Shelf
 
     client = AsyncEngineClient(environ.get("ENGINE_URL") or _gateway(environ), environ.get("ENGINE_KEY", ""))
-    blocks = build_app(
-        client, Shelf(_index(environ)), now=_now(environ), university=environ.get("ENGINE_UNIVERSITY", "")
-    )
+    shelf = Shelf(_index(environ))
+    threading.Thread(target=shelf.prepare, daemon=True).start()
+    university = environ.get("ENGINE_UNIVERSITY", "")
+    blocks = build_app(client, shelf, now=_now(environ), university=university, is_sample=lambda: shelf.is_sample)
     uvicorn.run(
         page(blocks, environ.get("ENGINE_APP_PATH") or "/"),
         host=environ.get("HOST") or "127.0.0.1",

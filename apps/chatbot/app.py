@@ -28,8 +28,12 @@ def build_app(
     now: Callable[[], datetime] = datetime.now,
     university: str = "",
     pace: Pace | None = None,
+    is_sample: Callable[[], bool] = lambda: False,
 ) -> gr.Blocks:
-    """The chatbot on a gateway (engine.client's AsyncEngineClient) and an index (rag.retrieve's Retriever)."""
+    """The chatbot on a gateway (engine.client's AsyncEngineClient) and an index (rag.retrieve's Retriever).
+
+    `is_sample` tells whether the index is of made-up pages; the screen says so.
+    """
     talk = Talk(Turns(client, retriever, now, university), pace or Pace(), client)
     say = texts("de")
     app: gr.Blocks
@@ -39,7 +43,7 @@ def build_app(
         parts = screen.draw("de")
         _wire_talk(app, parts, talk)
         _wire_feedback(parts, client)
-        _wire_side(app, parts, talk)
+        _wire_side(app, parts, talk, is_sample)
     app.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
     return app
 
@@ -111,7 +115,7 @@ def _wire_talk(app: gr.Blocks, parts: Screen, talk: Talk) -> None:
     parts.box.stop(stop, stopping, changed, cancels=running, show_progress="hidden", api_name=False)
 
 
-def _wire_side(app: gr.Blocks, parts: Screen, talk: Talk) -> None:
+def _wire_side(app: gr.Blocks, parts: Screen, talk: Talk, is_sample: Callable[[], bool]) -> None:
     wire = Wire(parts)
     shown = [parts.chat, parts.kept, parts.chats, parts.offers]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_name": False, "concurrency_limit": AT_ONCE}
@@ -122,13 +126,13 @@ def _wire_side(app: gr.Blocks, parts: Screen, talk: Talk) -> None:
         opened = wire.of(talk.opened(stored, (stored or {}).get("current", "") if isinstance(stored, dict) else ""))
         model = wire.of(await talk.model_choice("", language))
         return [
-            *in_language(language),
+            *in_language(language, is_sample()),
             *(opened.get(part, gr.skip()) for part in shown),
             model.get(parts.model, gr.skip()),
         ]
 
     def switch(language: Language) -> list[Any]:
-        return [*in_language(language), language]
+        return [*in_language(language, is_sample()), language]
 
     def new(stored: Any) -> dict[Any, Any]:
         return wire.of(talk.opened(stored, ""))

@@ -19,7 +19,7 @@ _BEGIN, _END = "\ue000", "\ue001"
 def message(view: View, screen: Language) -> str:
     """The whole message: what was searched for, the steps, the answer, and its sources. One line of HTML."""
     say = texts(screen)
-    parts = [_searched(view, say), steps(view, say)]
+    parts = [_recognised(view, say), _searched(view, say), steps(view, say)]
     if view.refused:
         parts.append(_refusal(view.refused, texts(view.language)))
     elif view.answer:
@@ -63,6 +63,14 @@ def _growing(view: View, say: Texts) -> str:
         say("searching") if view.searching else say("reading", count=len(view.titles)) if view.titles else say("asking")
     )
     return f'<p class="waiting" role="status">{html.escape(waiting)}</p>'
+
+
+def _recognised(view: View, say: Texts) -> str:
+    if not view.recognised:
+        return ""
+    lines = html.escape(view.recognised).replace("\n", "<br>")
+    summary = f"<summary>{say('recognised')}</summary>"
+    return f'<details class="steps recognised" open>{summary}<blockquote>{lines}</blockquote></details>'
 
 
 def _searched(view: View, say: Texts) -> str:

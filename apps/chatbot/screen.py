@@ -56,7 +56,7 @@ class Screen:
         ]
 
 
-def in_language(language: Language) -> list[Any]:
+def in_language(language: Language, is_sample: bool = False) -> list[Any]:
     """Updates of `Screen.worded`."""
     say = texts(language)
     return [
@@ -76,7 +76,7 @@ def in_language(language: Language) -> list[Any]:
         gr.update(value=say("send_reason")),
         gr.update(value=say("skip_reason")),
         gr.update(placeholder=say("ask"), label=say("ask_label")),
-        notice(say),
+        notice(say, is_sample),
         language,
     ]
 
@@ -89,8 +89,9 @@ def welcome(say: Texts) -> str:
     return f'<div class="welcome"><h2>{say("welcome")}</h2><p>{say("welcome_more")}</p></div>'
 
 
-def notice(say: Texts) -> str:
-    return f'<p class="ai-notice" role="note">{say("notice")}</p>'
+def notice(say: Texts, is_sample: bool = False) -> str:
+    made_up = f"<strong>{say('sample')}</strong> " if is_sample else ""
+    return f'<p class="ai-notice" role="note">{made_up}{say("notice")}</p>'
 
 
 def examples(language: Language) -> Any:

@@ -31,7 +31,8 @@ LONGEST_QUESTION = 8000
 MODELS_TIMEOUT_S = 3.0
 
 Update = dict[str, Any]
-READY = gr.update(value=None, submit_btn=True, stop_btn=False)
+EMPTY = {"text": "", "files": []}
+READY = gr.update(submit_btn=True, stop_btn=False)
 
 
 class Talk:
@@ -80,13 +81,10 @@ class Talk:
         if not 0 <= index < len(kept.chat.turns):
             return
         turn = kept.chat.turns[index]
-        given = attached.get(_place(kept, index), Attached())
-        if read_pictures:
-            found = await self._as_text(given, language)
-            if found is None:
-                return
-            given = found
+        given = (attached or {}).get(_place(kept, index), Attached())
         asking = Asking(kept.cut(index), text or turn.question, given, turn.files, model, tribunal, language)
+        if read_pictures and not await self._read_pictures(asking):
+            return
         async for update in self._answered(asking, attached):
             yield update
 
@@ -108,20 +106,19 @@ class Talk:
         kept = kept.with_turn(Turn(question, html, said, language=language))
         return {"chat": kept.chat.messages(), **self._kept(kept), "box": READY}
 
-    async def _as_text(self, given: Attached, language: Language) -> Attached | None:
-        say = texts(language)
-        text = await recognised(given.pictures)
-        if not text:
-            gr.Warning(say("nothing_recognised"))
-            return None
-        return Attached((), (*given.documents, Document(say("recognised"), text)))
+    async def _read_pictures(self, asking: "Asking") -> bool:
+        """The pictures' text takes their place; False where there is none."""
+        asking.recognised = await recognised(asking.given.pictures)
+        if not asking.recognised:
+            gr.Warning(texts(asking.language)("nothing_recognised"))
+        return bool(asking.recognised)
 
     async def _answered(self, asking: "Asking", attached: dict[str, Attached]) -> AsyncGenerator[Update, None]:
         kept, before = asking.kept, asking.kept.chat.messages()
         mine = {"role": "user", "content": history.asked(asking.text, asking.names)}
         view = View(asking.language)
         first: Update = {
-            "box": gr.update(value=None, submit_btn=False, stop_btn=True),
+            "box": gr.update(value=EMPTY, submit_btn=False, stop_btn=True),
             "offers": gr.update(visible=False),
         }
         drawn = ""
@@ -132,10 +129,10 @@ class Talk:
                     yield {**first, "chat": [*before, mine, {"role": "assistant", "content": html}]}
                     first, drawn = {}, html
         turn = asking.turn(view)
-        place = f"{kept.chat.id}/{len(kept.chat.turns)}"
         kept = kept.with_turn(turn)
         if asking.given != Attached():
-            attached = dict([*attached.items(), (place, asking.given)][-FILES_OF_TURNS:])
+            place = _place(kept, len(kept.chat.turns) - 1)
+            attached = dict([*(attached or {}).items(), (place, asking.given)][-FILES_OF_TURNS:])
         yield {
             "chat": kept.chat.messages(),
             **self._kept(kept),
@@ -147,7 +144,7 @@ class Talk:
             await feedback.refused(self._client, view.refused)
 
     async def _views(self, asking: "Asking") -> AsyncGenerator[View, None]:
-        view = View(asking.language)
+        view = View(asking.language, recognised=asking.recognised)
         yield view
         async with aclosing(self._turns.ask(asking.question)) as states:
             async for state in states:
@@ -209,13 +206,16 @@ class Asking:
     ) -> None:
         self.kept, self.text, self.given, self.names = kept, text[:LONGEST_QUESTION], given, tuple(names)
         self.model, self.tribunal, self.language = model or "", bool(tribunal), language
+        self.recognised = ""
 
     @property
     def question(self) -> Question:
         text = self.text or ("Was ist das?" if self.language == "de" else "What is this?")
         past = self.kept.chat.past
-        own = self.given
-        return Question(text, self.model, self.language, past, own.urls, own.documents, self.tribunal)
+        pictures, documents = self.given.urls, self.given.documents
+        if self.recognised:
+            pictures, documents = (), (*documents, Document(texts(self.language)("recognised"), self.recognised))
+        return Question(text, self.model, self.language, past, pictures, documents, self.tribunal)
 
     def turn(self, view: View) -> Turn:
         answer = view.answer

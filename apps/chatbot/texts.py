@@ -38,6 +38,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Answers are written by an AI, which can be wrong. The linked pages are what counts. "
         "Do not enter personal data.",
     ),
+    "sample": ("Die Seiten sind die einer erfundenen Hochschule.", "The pages are those of a made-up university."),
     "again": ("Noch einmal versuchen", "Try again"),
     "see_with": ("Mit {model} ansehen", "Look at it with {model}"),
     "recognise": ("Nur den Text im Bild lesen", "Only read the text in the picture"),

@@ -18,7 +18,10 @@ from rag.answer.states import (
 
 @dataclass(frozen=True)
 class View:
-    """`titles`: of the passages found; `text`: the answer so far. `answer`, `refused` or `failed` comes at the end."""
+    """`titles`: of the passages found; `text`: the answer so far; `answer`, `refused` or `failed` comes at the end.
+
+    `recognised` is the text of the asker's pictures, where they were read.
+    """
 
     language: Language
     searching: bool = True
@@ -30,6 +33,7 @@ class View:
     refused: Refused | None = None
     failed: Failed | None = None
     stopped: bool = False
+    recognised: str = ""
 
     @property
     def ended(self) -> bool:

@@ -43,15 +43,16 @@ def campus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 def launch_all(running: Engine) -> None:
     with running.client() as client:
-        client.launch(model="smollm2-135m")
-        client.launch(model="smollm2-135m-toy-vision", name="toy-eye")
+        brief = {"drain_timeout_s": 1}
+        client.launch(model="smollm2-135m", **brief)
+        client.launch(model="smollm2-135m-toy-vision", name="toy-eye", **brief)
         quick = {"ttft_ms": "20", "itl_ms": "5"}
-        client.launch(model="simulator", name="scripted", arguments={"reply": GERMAN, **quick})
+        client.launch(model="simulator", name="scripted", arguments={"reply": GERMAN, **quick}, **brief)
         slow = {"ttft_ms": "20", "itl_ms": "60", "tokens": "400"}
-        client.launch(model="simulator", name="slow", arguments={"reply": LONG, **slow})
+        client.launch(model="simulator", name="slow", arguments={"reply": LONG, **slow}, **brief)
         app = next(app for app in OWN_APPS if app.name == "chatbot")
         request = launch_request(app, running.presence.url, running.key())
-        client.launch(**{**request, "environment": {**request["environment"], "ENGINE_TODAY": TODAY}})
+        client.launch(**{**request, **brief, "environment": {**request["environment"], "ENGINE_TODAY": TODAY}})
     for name in ("smollm2-135m", "toy-eye", "scripted", "slow", "chatbot"):
         running.ready(name, 1, timeout_s=120)
 
