@@ -17,7 +17,7 @@ DATE_PARAMETER = re.compile(
     r"(?:^|[\[_-])(date|day|month|year|week|datum|tag|monat|jahr|woche|from|to|start|end|cal(?:endar)?date)\]?$",
     re.IGNORECASE,
 )
-PRINT_PATH = re.compile(r"/(print|drucken|druckansicht|printview)(/|\.html?$|$)", re.IGNORECASE)
+PRINT_PATH = re.compile(r"/(print|druckansicht|druckversion|printview)(/|\.html?$|$)", re.IGNORECASE)
 PRINT_QUERY = {("print", "1"), ("print", "true"), ("type", "98"), ("view", "print"), ("printable", "yes")}
 OTHER_FILES = re.compile(
     r"\.(jpe?g|png|gif|webp|svg|ico|bmp|tiff?|heic|mp[34]|m4[av]|avi|mov|webm|ogg|wav|zip|gz|tgz|rar|7z|exe|dmg|iso|css|"
