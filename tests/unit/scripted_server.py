@@ -5,6 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from engine.bench.load.prompts import Prompts, Task
+from engine.bench.load.run import Run
 from engine.bench.load.target import Target
 
 
@@ -102,3 +106,31 @@ def chunk(data: bytes) -> bytes:
 
 def stream(*events: bytes) -> bytes:
     return STREAM_HEAD + b"".join(map(chunk, events)) + b"0\r\n\r\n"
+
+
+MESSAGES = ({"role": "user", "content": "hello"},)
+
+
+def prompts(stream: bool = False) -> Prompts:
+    return Prompts(Task("sim", messages=MESSAGES, stream=stream))
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def first(run: Run, count: int = 1) -> np.ndarray:
+    """The samples once so many requests have ended."""
+    await until(lambda: len(run.samples) >= count)
+    return run.samples.since()
+
+
+def replying(data: bytes, delay_s: float = 0.0, close: bool = False) -> Script:
+    async def script(call: Call) -> bool:
+        await asyncio.sleep(delay_s)
+        await call.say(data)
+        return not close
+
+    return script
