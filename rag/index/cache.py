@@ -13,13 +13,16 @@ from rag.index.embed import Embedder, Vectors, unit
 # So many are embedded and then committed at once: what a kill loses.
 _BATCH = 32
 _SQL_MOST = 500
+KEY_BYTES = 20
+# Those of the questions that calibrate every index, by the packaged model.
+OFF_TOPIC = Path(__file__).with_name("off_topic.npz")
 
 Progress = Callable[[int, int], None]
 
 
 class EmbeddingCache:
     """Vectors in SQLite by a hash of model, role and text, two bytes a number. `also` are read-only vectors that came
-    with the product, an .npz of `keys` (20 bytes each) and `vectors` (float16).
+    with the product, in files that shipping.py writes.
 
     Safe for several processes at once.
     """
@@ -27,7 +30,7 @@ class EmbeddingCache:
     def __init__(self, path: Path, also: Sequence[Path] = ()) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._also = [_Shipped(one) for one in also]
+        self._also = [_Shipped(one) for one in (OFF_TOPIC, *also) if one.is_file()]
         with closing(self._open()) as database:
             database.execute("CREATE TABLE IF NOT EXISTS embedding (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
 
@@ -85,7 +88,7 @@ class _Shipped:
 
 
 def content_key(model: str, role: str, text: str) -> bytes:
-    return hashlib.sha256(f"{model}\0{role}\0{text}".encode()).digest()[:20]
+    return hashlib.sha256(f"{model}\0{role}\0{text}".encode()).digest()[:KEY_BYTES]
 
 
 def _read(database: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, np.ndarray[tuple[int], np.dtype[np.float16]]]:

@@ -9,7 +9,7 @@ import numpy as np
 from rag.extract.language import detect
 from rag.index.cache import EmbeddingCache
 from rag.index.embed import Embedder
-from rag.retrieve.gate import Calibration, Evidence, calibrate
+from rag.retrieve.gate import Calibration, calibrate
 from rag.retrieve.generation import Generation
 from rag.retrieve.rank import rank
 
@@ -30,11 +30,6 @@ def calibration_of(generation: Generation, embedder: Embedder, cache: EmbeddingC
         for question, vector in zip((*own, *foreign), vectors, strict=True)
     ]
     return calibrate(found[: len(own)], found[len(own) :])
-
-
-def evidence_of(generation: Generation, question: str, embedder: Embedder, cache: EmbeddingCache) -> Evidence:
-    vector = cache.queries(embedder, [question])[0]
-    return rank(generation, question, vector, detect(question)).evidence
 
 
 @cache

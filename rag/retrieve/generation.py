@@ -81,7 +81,11 @@ class Generation:
         for _ in range(_TRIES):
             name = generations.current()
             if (in_use := _hold(generations.path(name))) is not None:
-                return cls.open(generations.path(name), name, in_use)
+                try:
+                    return cls.open(generations.path(name), name, in_use)
+                except BaseException:
+                    in_use.close()
+                    raise
         raise IndexMissing(f"the index in {generations.folder} goes away while it is opened; `python -m rag build`")
 
     @classmethod

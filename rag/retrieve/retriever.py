@@ -23,7 +23,7 @@ from rag.retrieve.rank import rank
 _REMEMBERED = 512
 _MOST_CONTACTS = 3
 # Longer than any question; what is behind it is not searched.
-_MOST_CHARACTERS = 2000
+_MOST_CHARACTERS = 1000
 
 
 class Retriever:
