@@ -56,7 +56,7 @@ def test_128_slots_are_found_within_three_per_cent() -> None:
     assert found.serialisation and found.serialisation.concurrency == pytest.approx(128, rel=0.03)
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("spread", [0.0, 0.3])
 def test_the_interval_holds_the_truth_in_nine_of_ten_sweeps(spread: float) -> None:
     sweeps = [
         conclude(SIM, sweep_trials(slots, constant(0.2), 2, rough(spread, seed)))
