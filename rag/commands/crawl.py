@@ -59,6 +59,9 @@ def crawl(
         print_json(asdict(done))
     else:
         _print(done)
+    if done.state == "done" and not done.pages:
+        first = report.rows(folder, limit=1)[0]
+        raise CrawlError(f"no page was kept; {first.url}: {first.outcome}, {first.reason or first.status}")
 
 
 def pause(name: Name = "") -> None:

@@ -113,8 +113,8 @@ class Resolver:
     async def _checked(self, host: str, port: int) -> list[str]:
         try:
             addresses = await self._look_up(host, port)
-        except OSError as error:
-            raise httpcore.ConnectError(f"{host} has no address: {error.strerror or error}") from error
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"{host} has no address: {getattr(error, 'strerror', error)}") from error
         private = [address for address in addresses if not is_public(address)]
         if private and not self._allow_private:
             raise AddressRefused(f"{host} has the private address {private[0]}")

@@ -6,6 +6,9 @@ from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit, urlunsplit
 import idna
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# A name whose labels have 63 characters at most, or an IPv6 address.
+HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*|[0-9a-f:.]*:[0-9a-f:.]*")
+LONGEST_NAME = 253
 UNRESERVED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 PATH_SAFE = UNRESERVED + "!$&'()*+,;=:@/"
 QUERY_SAFE = PATH_SAFE + "?"
@@ -62,9 +65,9 @@ def origin_of(url: str) -> str:
 
 def _host(name: str) -> str:
     name = unquote_to_bytes(name).decode().rstrip(".").lower()
-    if name.isascii():
-        return name if re.fullmatch(r"[a-z0-9_.:-]+", name) else ""
-    return idna.encode(name, uts46=True).decode("ascii")
+    if not name.isascii():
+        name = idna.encode(name, uts46=True).decode("ascii")
+    return name if HOST.fullmatch(name) and len(name) <= LONGEST_NAME else ""
 
 
 def _requoted(text: str, safe: str) -> str:

@@ -1,7 +1,9 @@
 """What an HTML page tells a crawler: links, its canonical address, its twins, and what may be done with it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from bs4 import BeautifulSoup, Tag
 from bs4.filter import SoupStrainer
@@ -9,6 +11,8 @@ from bs4.filter import SoupStrainer
 from rag.crawl.links import canonical
 from rag.crawl.robots import PRODUCT
 
+# XHTML's first line, which makes BeautifulSoup take the page for XML.
+XML_DECLARATION = re.compile(r"^\s*<\?xml[^>]{0,200}\?>")
 MOST_LINKS = 5000
 NOINDEX, NOFOLLOW = {"noindex", "none"}, {"nofollow", "none"}
 TAGS = SoupStrainer(["base", "a", "area", "frame", "iframe", "link", "meta"])
@@ -30,14 +34,15 @@ class Page:
 
 def read_page(url: str, text: str, robots_header: str = "") -> Page:
     """Reads a page's head and links; `robots_header` is its X-Robots-Tag."""
-    soup = BeautifulSoup(text, "lxml", parse_only=TAGS)
+    soup = BeautifulSoup(XML_DECLARATION.sub("", text), "lxml", parse_only=TAGS)
     base = _base(soup, url)
     rules = _rules(soup, robots_header)
     nofollow = bool(rules & NOFOLLOW)
     twins = _twins(soup, base)
-    found = [] if nofollow else [*_links(soup, base), *_refreshed(soup, base), *twins.values()]
+    links = islice(_links(soup, base), MOST_LINKS)
+    found = [] if nofollow else [*links, *_refreshed(soup, base), *twins.values()]
     return Page(
-        links=tuple(dict.fromkeys(link for link in found if link != url))[:MOST_LINKS],
+        links=tuple(dict.fromkeys(link for link in found if link != url)),
         canonical=next(_hrefs(soup, "canonical", base), ""),
         twins={language: twin for language, twin in twins.items() if twin != url},
         noindex=bool(rules & NOINDEX),

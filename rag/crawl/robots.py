@@ -30,8 +30,8 @@ class Robots:
     @property
     def crawl_delay_s(self) -> float:
         """What the host asks for between two requests, at most LONGEST_CRAWL_DELAY_S; 0 when it asks for nothing."""
-        asked = self.rules.crawl_delay(PRODUCT) if self.rules else None
-        return min(float(asked or 0), LONGEST_CRAWL_DELAY_S)
+        asked = float(self.rules.crawl_delay(PRODUCT) or 0) if self.rules else 0.0
+        return min(asked, LONGEST_CRAWL_DELAY_S) if asked > 0 else 0.0
 
     @property
     def sitemaps(self) -> list[str]:

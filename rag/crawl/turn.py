@@ -88,13 +88,21 @@ class Turns:
                 await self._answered(row, reply, stored)
 
     async def _answered(self, row: Waiting, reply: Reply, stored: bytes) -> None:
-        judged = await asyncio.to_thread(judge, reply, row, stored, self._scope, now())
+        judged = await asyncio.to_thread(self._judge, reply, row, stored)
         other = self._frontier.keeper_of(judged.visit.body, row.url) if judged.visit.kept else ""
         if other:
             judged = copy_of(judged, other)
         if judged.visit.body and reply.body:
             store.write_body(self._folder, reply.body)
         self._finish(row, judged)
+
+    def _judge(self, reply: Reply, row: Waiting, stored: bytes) -> Judged:
+        try:
+            return judge(reply, row, stored, self._scope, now())
+        except Exception as error:
+            # Whatever a stranger's page does to a parser, it costs this page and not the crawl; the report tells.
+            reason = f"cannot be read: {type(error).__name__}: {error}"
+            return Judged(Visit("error", reason, reply.status, reply.bytes, reply.ms, kept=None))
 
     def _failed(self, row: Waiting, error: FetchFailed) -> None:
         again = error.again and row.attempts + 1 < self._options.attempts

@@ -351,6 +351,11 @@ def test_the_command_line_crawls_and_tells(settings: Settings, capsys: pytest.Ca
     assert main(["status", "viele.example", "--urls", "--outcome", "kept"]) == 0
     table = capsys.readouterr().out.splitlines()
     assert len(table) == 13 and table[0].startswith("url,host")
+    assert (
+        main(["crawl", "http://tot.falle.example/", "--resolve", "tot.falle.example:80:127.0.0.1:1", "--attempts", "1"])
+        == 1
+    )
+    assert "no page was kept; http://tot.falle.example/: error, All connection" in capsys.readouterr().err
     assert main(["crawl", "ftp://thi.de/"]) == 2
     assert capsys.readouterr().err == "rag: 'ftp://thi.de/' is no http or https address\n"
     assert main(["status", "gibt-es-nicht"]) == 1

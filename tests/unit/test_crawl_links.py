@@ -46,6 +46,8 @@ BASE = "https://www.thi.de/studium/bewerbung/"
         ("http://thi.de:99999/", None),
         ("http://", None),
         ("http://a b.example/", None),
+        (f"http://{'a' * 64}.thi.de/", None),
+        ("http://a..thi.de/", None),
     ],
 )
 def test_an_address_has_one_form(written: str, expected: str | None) -> None:

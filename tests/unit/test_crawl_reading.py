@@ -48,6 +48,11 @@ def test_a_page_tells_where_it_leads() -> None:
     assert page.links == tuple(f"https://www.thi.de/{one}" for one in ("neu/a.html", "karte", "rahmen", "weiter"))
 
 
+def test_an_xhtml_page_is_read_like_any_other() -> None:
+    page = read_page(URL, "<?xml version='1.0' encoding='utf-8'?>\n<html><a href='/a'>A</a></html>")
+    assert page.links == ("https://www.thi.de/a",)
+
+
 def test_a_page_tells_its_canonical_address_and_its_twins() -> None:
     page = read_page(
         URL,
@@ -119,6 +124,11 @@ def test_the_longest_rule_counts_and_wildcards_are_understood(path: str, allowed
     robots = robots_of(200, RULES.partition(b"\n\n")[0])
     assert bool(robots.refusal(f"https://thi.de{path}")) is not allowed
     assert robots.crawl_delay_s == 2.5
+
+
+@pytest.mark.parametrize(("asked", "delay_s"), [(b"0.5", 0.5), (b"-5", 0), (b"nan", 0), (b"soon", 0)])
+def test_a_crawl_delay_that_is_none_asks_for_nothing(asked: bytes, delay_s: float) -> None:
+    assert robots_of(200, b"User-agent: *\nCrawl-delay: " + asked).crawl_delay_s == delay_s
 
 
 @pytest.mark.parametrize(
