@@ -9,7 +9,7 @@ from typing import Any
 from bs4 import BeautifulSoup
 
 from tests.university import markup
-from tests.university.pages import Page, Question, find, pages, questions, unanswerable
+from tests.university.pages import Page, Question, pages, questions, unanswerable
 
 FOLDER = Path(__file__).parent.parent / "data" / "university-qa"
 
@@ -55,7 +55,7 @@ def queries() -> list[dict[str, Any]]:
 
 
 def _query(question: Question) -> dict[str, Any]:
-    across = find(question.slug, question.language).language != question.language
+    across = all(page.language != question.language for page in question.pages)
     about = {"language": question.language, "split": question.split, "kind": "answerable", "across": across}
     return {"_id": question.id, "text": question.text, "metadata": {**about, "answer": question.answer}}
 
@@ -72,8 +72,8 @@ def _unanswerable() -> list[dict[str, Any]]:
 
 
 def qrels() -> list[tuple[str, str, int]]:
-    """The page in the question's language; where there is none, its only one."""
-    return [(one.id, find(one.slug, one.language).id, 1) for one in questions() if not one.first]
+    """The pages in the question's language; where there is none, the only one."""
+    return [(one.id, page.id, 1) for one in questions() if not one.first for page in one.pages]
 
 
 def followups() -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ def followups() -> list[dict[str, Any]]:
             "_id": one.id,
             "first": one.first,
             "followup": one.text,
-            "page": find(one.slug, one.language).id,
+            "page": one.pages[0].id,
             "metadata": {"language": one.language, "split": one.split, "answer": one.answer},
         }
         for one in questions()
