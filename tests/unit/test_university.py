@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 
 from tests.university import build, markup, planted
 from tests.university.pages import DOMAIN, find, pages, questions, unanswerable
-from tests.university.serving import University, serving
+from tests.university.serving import University, find_answer, serving
 from tests.university.site import answers, hosts
 
 ANSWERABLE = [question for question in questions() if not question.first]
@@ -107,6 +107,12 @@ def test_every_page_is_in_a_sitemap_and_is_served_with_its_words(university: Uni
         response, body = get(university, page.id)
         assert response.status == 200
         assert page.is_pdf or markup.to_html(page) in re.split("<!--TYPO3SEARCH_(?:begin|end)-->", body.decode())[1]
+
+
+def test_a_browser_on_this_machine_can_follow_the_links_from_host_to_host() -> None:
+    shown = find_answer("bib.localhost:8080", "/en").body.decode()
+    assert f"<h1>{find('library-home', 'en').title}" in shown
+    assert "http://it.localhost:8080/en" in shown and f"//it.{DOMAIN}" not in shown
 
 
 def test_an_unchanged_page_is_not_sent_again(university: University) -> None:

@@ -8,7 +8,7 @@ from tests.university.serving import START, serving
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
 with serving(parser.parse_args().port) as university:
-    print(f"http://127.0.0.1:{university.port}/ shows the main host. To crawl all of them:")
+    print(f"To look at: http://www.localhost:{university.port}/. To crawl:")
     options = " ".join(f"--resolve {one}" for one in university.resolve)
     print(f"python -m rag crawl {START} {options}", flush=True)
     signal.sigwait({signal.SIGINT, signal.SIGTERM})

@@ -25,7 +25,7 @@ def plain(page: Page) -> str:
         row.replace_with(" | ".join(cells) + "\n")
     for script in soup.find_all("script"):
         script.decompose()
-    blocks = ("p", "h2", "h3", "h4", "li", "summary", "button")
+    blocks = ("p", "h2", "h3", "h4", "li", "summary", "button", "time")
     for block in soup.find_all(blocks):
         block.append("\n")
     lines = (" ".join(line.split()) for line in soup.get_text("").splitlines())

@@ -1,9 +1,10 @@
 """Serves the made-up university on loopback: all its hosts at one port, told apart by the Host header."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time
 from email.utils import format_datetime
 from hashlib import sha256
@@ -47,11 +48,24 @@ def serving(port: int = 0) -> Iterator[University]:
 
 
 def find_answer(host_header: str, target: str) -> Answer:
-    """Other names than the university's (localhost, an address) show its main host, for a look in a browser."""
-    host = host_header.partition(":")[0]
-    name = host.removesuffix(f".{DOMAIN}") if host.endswith(f".{DOMAIN}") else "www"
+    """The answer by Host header and target.
+
+    For a look in a browser, `bib.localhost:PORT` is the library's host, with links that stay there; any other name or
+    address is the main host.
+    """
+    host, _, port = host_header.partition(":")
+    name = host.partition(".")[0] if host.endswith((f".{DOMAIN}", ".localhost")) else "www"
     path = target.partition("?")[0].strip("/")
-    return answers().get(f"{name}/{path}", NOT_FOUND)
+    answer = answers().get(f"{name}/{path}", NOT_FOUND)
+    return answer if host.endswith(DOMAIN) else _on_localhost(answer, port)
+
+
+def _on_localhost(answer: Answer, port: str) -> Answer:
+    def local(address: str) -> str:
+        return re.sub(rf"http://(\w+)\.{re.escape(DOMAIN)}/", rf"http://\1.localhost:{port}/", address)
+
+    body = local(answer.body.decode()).encode() if answer.content_type.startswith("text/html") else answer.body
+    return replace(answer, body=body, location=local(answer.location))
 
 
 def _handler(asked: list[str]) -> type[BaseHTTPRequestHandler]:
