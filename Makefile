@@ -46,6 +46,10 @@ bench: install ## what the path costs, direct, NGINX and our gateway in one run;
 	@$(BIN)/python -m tests.benchmarks.bench_workflows
 	@$(BIN)/python -m tests.benchmarks.bench_load
 
+shots: install ## pictures of the chatbot for the README (docs/)
+	@tests/install.sh
+	@$(BIN)/python -m tests.shots
+
 cluster: ## a real Slurm with four nodes and two kinds of fake GPUs on this machine
 	@tests/install.sh
 	@tests/cluster.sh up $(CLUSTER)
@@ -68,4 +72,4 @@ vllm-check: install ## a real vLLM on the CPU, launched through its template on 
 clean: ## remove the virtual environment and caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install run test acceptance lint bench cluster cluster-down paper-figures vllm-check clean
+.PHONY: help install run test acceptance lint bench shots cluster cluster-down paper-figures vllm-check clean

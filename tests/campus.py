@@ -8,6 +8,7 @@ from rag.index.building import build
 from rag.index.cache import EmbeddingCache
 from rag.index.embed import E5
 from rag.index.generations import Generations
+from rag.sample import VECTORS
 
 SITE = "https://www.auental.example"
 # The day on which its pages are current.
@@ -120,5 +121,6 @@ PAGES = (
 def index(folder: Path) -> Path:
     """Builds the index in `folder`/index, and returns that."""
     generations = Generations(folder / "index")
-    build(generations, PAGES, E5(), EmbeddingCache(folder / "embeddings.db"))
+    # Half of what a build embeds are questions from elsewhere, the same for every index.
+    build(generations, PAGES, E5(), EmbeddingCache(folder / "embeddings.db", [VECTORS]))
     return folder / "index"

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from tests.university.serving import START, serving
 
 from rag import sample
 from rag.crawl.store import kept
@@ -25,6 +24,7 @@ from rag.index.embed import E5
 from rag.index.generations import Generations
 from rag.index.reading import read
 from tests.processes import ROOT
+from tests.university.serving import START, serving
 
 
 def crawled(folder: Path) -> tuple[Page, ...]:
@@ -32,7 +32,7 @@ def crawled(folder: Path) -> tuple[Page, ...]:
     environ = {**os.environ, "ENGINE_HOME": str(folder), "ENGINE_LOCAL": str(folder / "local")}
     with serving() as university:
         argv = [sys.executable, "-m", "rag", "crawl", START, "--name", "sample", "--allow-private", "--delay-s", "0.01"]
-        argv += ["--contact", "https://www.example.org/"]
+        argv += ["--contact", "https://www.example.org/", "--max-pages", "400"]
         argv += [part for one in university.resolve for part in ("--resolve", one)]
         subprocess.run(argv, cwd=ROOT, env=environ, check=True, stdout=subprocess.DEVNULL, timeout=300)
     return read(kept(folder / "local" / "crawl" / "sample")).pages

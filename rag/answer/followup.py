@@ -22,10 +22,11 @@ _POINTS = re.compile(
     r"|it|its|they|them|their|theirs|there|those|these|that one|this one|the same)\b",
     re.I,
 )
+_SEASONS = (r"winter\w*|ws|wise", r"sommer\w*|summer\w*|ss|sose")
 # Of each group a question means one; a follow-up that names another one replaces it.
 _GROUPS: tuple[tuple[str, ...], ...] = (
     (r"bachelor\w*|undergraduate\w*", r"master\w*|(?:post)?graduate\w*", r"promotion|doktorand\w*|phd|doctora\w*"),
-    (r"winter\w*|ws|wise", r"sommer\w*|summer\w*|ss|sose"),
+    _SEASONS,
     (
         *(r"montag\w*|monday\w*", r"dienstag\w*|tuesday\w*", r"mittwoch\w*|wednesday\w*", r"donnerstag\w*|thursday\w*"),
         *(r"freitag\w*|friday\w*", r"samstag\w*|sonnabend\w*|saturday\w*", r"sonntag\w*|sunday\w*"),
@@ -48,12 +49,13 @@ _GROUPS: tuple[tuple[str, ...], ...] = (
     ),
 )
 _LEADING = re.compile(
-    r"^(?:(?:the|a|an|of|for|in|on|at|to|der|die|das|den|dem|des|ein\w*|für|im|in|am|an|zum|zur|bei|mit|with|about)\s+)+",
+    r"^(?:(?:the|a|an|one|ones|of|from|eins?|aus|danach|for|in|on|at|to|der|die|das|den|dem|des|ein\w*|für|im|in|am|an|zum|zur|bei|mit|with|about)\s+)+",
     re.I,
 )
 _YEAR = re.compile(r"(?:19|20)\d\d(?:/\d\d(?:\d\d)?)?")
 FEW_TERMS = 2
 MOST_TERMS = 14
+SHORTEST_HALF = 4
 
 
 def stands_alone(question: str, past: Sequence[Past]) -> bool:
@@ -70,23 +72,43 @@ def completed(question: str, past: Sequence[Past]) -> str:
     if not past:
         return question
     own = {stem(word) for word, _, _ in words(question) if is_term(word)}
-    kept = [
-        word
-        for word, _, _ in words(past[-1].question)
-        if is_term(word) and not _replaced(word, question) and not any(same(stem(word), one) for one in own)
-    ]
+    left = [rest for word, _, _ in words(past[-1].question) if is_term(word) for rest in _left(word, question)]
+    kept = [word for word in left if not any(same(stem(word), one) for one in own)]
     added = list(dict.fromkeys(kept))[:MOST_TERMS]
     bare = _LEADING.sub("", _BEGINS.sub("", question).strip(" ,;:"))
     return f"{' '.join(added)} {bare or question}".strip() if added else question
 
 
-def _replaced(word: str, question: str) -> bool:
-    if _YEAR.fullmatch(word) and _YEAR.search(question):
-        return True
-    word = re.split("['’]", word)[0]
+def _left(word: str, question: str) -> list[str]:
+    """What the question leaves of a word of the last one: of `Maschinenbau-Bachelor` the first half, where it asks of a
+    master's, of `Bachelorarbeit` the second, of `2025` nothing, where it names another year or the other half of one.
+    """
+    if word.isdigit():
+        other_year = _YEAR.search(question) or _replacing(_SEASONS, "", question)
+        return [] if other_year and len(word) in (2, 4) else [word]
+    parts = [part for part in re.split("-", re.split("['’]", word)[0]) if part]
+    rest = [part if (mine := _replaced(part, question)) is None else _second_half(part, mine) for part in parts]
+    if rest == parts:
+        return [word]
+    return [part for part in rest if part in parts or len(part) >= SHORTEST_HALF]
+
+
+def _replaced(word: str, question: str) -> str | None:
+    """The pattern of the group's member that the word is, where the question names another of that group."""
     for group in _GROUPS:
         mine = next((one for one in group if re.fullmatch(one, word, re.I)), None)
-        others = [one for one in group if one != mine]
-        if mine and any(re.search(rf"\b(?:{one})\b", question, re.I) for one in others):
-            return not re.search(rf"\b(?:{mine})\b", question, re.I)
-    return False
+        if mine and _replacing(group, mine, question):
+            return mine
+    return None
+
+
+def _replacing(group: Sequence[str], mine: str, question: str) -> bool:
+    others = any(re.search(rf"\b(?:{one})\b", question, re.I) for one in group if one != mine)
+    return others and not (mine and re.search(rf"\b(?:{mine})\b", question, re.I))
+
+
+def _second_half(word: str, pattern: str) -> str:
+    """`arbeit` of `Bachelorarbeit`: what follows the member's own letters."""
+    stems = [one.removesuffix(r"\w*") for one in pattern.split("|")]
+    mine = next((one for one in stems if re.match(one, word, re.I)), word)
+    return re.sub(f"^{mine}", "", word, flags=re.I)

@@ -44,7 +44,7 @@ def terms(text: str) -> list[str]:
 
 
 def is_term(word: str) -> bool:
-    return word.lower() not in ALL_STOP_WORDS and (len(word) > 1 or word.isdigit())
+    return re.split("['’]", word.lower())[0] not in ALL_STOP_WORDS and (len(word) > 1 or word.isdigit())
 
 
 @functools.lru_cache(maxsize=20_000)

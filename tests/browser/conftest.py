@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
 from engine.own_apps import OWN_APPS, launch_request
@@ -101,21 +102,8 @@ def open_page(browser: Browser, campus: Engine) -> Iterator[Open]:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Callable[[str], Path]:
-    """Drawn pictures: a red circle, a screenshot of German text."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    def drawn(what: str) -> Path:
-        path = tmp_path / f"{what}.png"
-        if what == "circle":
-            made = Image.new("RGB", (192, 192), "white")
-            ImageDraw.Draw(made).ellipse((36, 36, 156, 156), fill=(220, 30, 30))
-        else:
-            made = Image.new("RGB", (760, 160), "white")
-            pen, font = ImageDraw.Draw(made), ImageFont.load_default(30)
-            pen.text((20, 20), "Prüfung in Höhere Mathematik", fill="black", font=font)
-            pen.text((20, 80), "Raum G 204, 9:30 Uhr", fill="black", font=font)
-        made.save(path)
-        return path
-
-    return drawn
+def red_circle(tmp_path: Path) -> Path:
+    made = Image.new("RGB", (192, 192), "white")
+    ImageDraw.Draw(made).ellipse((36, 36, 156, 156), fill=(220, 30, 30))
+    made.save(tmp_path / "circle.png")
+    return tmp_path / "circle.png"

@@ -3,8 +3,8 @@
 import os
 import re
 import signal
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 from playwright.sync_api import Locator, Page, expect
@@ -103,10 +103,10 @@ def test_a_follow_up_is_searched_for_with_what_it_leaves_out(open_page: Open) ->
     expect(told.locator(".searched q")).to_contain_text("Samstag")
 
 
-def test_a_drawn_red_circle_is_named_by_a_real_model_that_sees(open_page: Open, picture: Callable[[str], Path]) -> None:
+def test_a_drawn_red_circle_is_named_by_a_real_model_that_sees(open_page: Open, red_circle: Path) -> None:
     page = open_page()
     choose(page, "smollm2-135m")
-    ask(page, "What shape and colour is in the image?", picture("circle"))
+    ask(page, "What shape and colour is in the image?", red_circle)
     # This model cannot see, and was not asked; one that can is offered.
     expect(answer(page)).to_contain_text("cannot see pictures")
     page.get_by_role("button", name="Look at it with toy-eye").click()
@@ -115,15 +115,18 @@ def test_a_drawn_red_circle_is_named_by_a_real_model_that_sees(open_page: Open, 
     assert "red" in told and "circle" in told
 
 
-def test_the_german_text_of_a_screenshot_is_recognised(open_page: Open, picture: Callable[[str], Path]) -> None:
+def test_the_german_text_of_a_screenshot_is_recognised(open_page: Open, tmp_path: Path) -> None:
+    page = open_page("de-DE", width=700, height=300)
+    page.set_content("<p style='font: 24px sans-serif'>Prüfung in Höhere Mathematik<br>Raum G 204, 9:30 Uhr</p>")
+    page.screenshot(path=tmp_path / "screenshot.png")
     page = open_page("de-DE")
     choose(page, "scripted")
-    ask(page, "Wo ist die Prüfung?", picture("screenshot"))
+    ask(page, "Wo ist die Prüfung?", tmp_path / "screenshot.png")
     expect(answer(page)).to_contain_text("kann keine Bilder sehen")
     page.get_by_role("button", name="Nur den Text im Bild lesen").click()
     page.locator("#chat .turn .recognised").wait_for(timeout=ANSWER_MS)
     told = answer(page).inner_text()
-    assert "Höhere Mathematik" in told and "G 204" in told
+    assert "Prüfung in Höhere Mathematik" in told and "G 204" in told
 
 
 def test_the_tribunals_steps_are_shown(open_page: Open) -> None:
@@ -140,24 +143,32 @@ def test_the_tribunals_steps_are_shown(open_page: Open) -> None:
 def test_an_engine_that_dies_in_mid_answer_is_told_and_asked_again(open_page: Open, campus: Engine) -> None:
     page = open_page()
     choose(page, "slow")
+    replica = only_replica(campus, "slow")
+    process = process_at(replica["endpoint"])
     ask(page, "How much is the fee for re-registration?")
     page.locator("#chat .turn.busy .answer").wait_for(timeout=ANSWER_MS)
-    job = campus.row("slow")["replicas"][0]["job_id"]
-    os.kill(process_at(campus, "slow"), signal.SIGKILL)
+    os.kill(process, signal.SIGKILL)
     told = answer(page)
     expect(told.get_by_role("alert")).to_contain_text("broke in the middle of the answer")
     assert "72,50" in told.locator(".answer").inner_text()
 
-    until(lambda: campus.row("slow")["replicas"][0]["job_id"] != job, 60, "another replica is submitted")
+    until(lambda: only_replica(campus, "slow")["job_id"] != replica["job_id"], 60, "another replica is submitted")
     campus.ready("slow", 1)
     page.get_by_role("button", name="Try again").click()
     page.locator("#chat .turn.busy .answer").wait_for(timeout=ANSWER_MS)
     assert page.locator("#chat .trouble").count() == 0
 
 
-def process_at(engine: Engine, name: str) -> int:
-    """The process that listens where a deployment's only replica answers."""
-    port = engine.row(name)["replicas"][0]["endpoint"].rpartition(":")[2]
+def only_replica(engine: Engine, name: str) -> dict[str, Any]:
+    with engine.client() as client:
+        [replica] = client.deployment(name)["replicas"]
+    found: dict[str, Any] = replica
+    return found
+
+
+def process_at(endpoint: str) -> int:
+    """The simulator that listens there."""
+    port = endpoint.rpartition(":")[2]
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")
@@ -165,7 +176,7 @@ def process_at(engine: Engine, name: str) -> int:
             continue
         if b"engine.bench.simulator" in words and port.encode() in words:
             return int(folder.name)
-    raise AssertionError(f"nothing serves {name} at {port}")
+    raise AssertionError(f"no simulator listens at {endpoint}")
 
 
 def test_an_answer_can_be_stopped_and_what_was_written_stays(open_page: Open) -> None:
