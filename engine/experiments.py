@@ -129,7 +129,18 @@ class Experiment:
             return State("failed", f"{file} cannot be read")
         if not state.runs or _lives(state, age_s):
             return state
-        return replace(state, state="failed", message=f"its process is gone; `engine bench resume {self.id}` goes on")
+        said = self._last_words()
+        return replace(
+            state, state="failed", message=f"its process is gone{said}; `engine bench resume {self.id}` goes on"
+        )
+
+    def _last_words(self) -> str:
+        """The error line that a detached process left, if it did."""
+        with suppress(OSError):
+            lines = (self.path / "log.txt").read_text(errors="replace").strip().splitlines()
+            if lines and lines[-1].startswith("engine: "):
+                return f" ({lines[-1].removeprefix('engine: ')})"
+        return ""
 
     def trials(self, first: int = 0) -> list[Any]:
         """The trials so far from number `first` on, in the order of their end; a line half-written is left out."""

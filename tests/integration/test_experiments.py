@@ -53,7 +53,9 @@ def test_errors_at_high_load_end_the_doubling_and_are_told(tmp_path):
     assert any(trial.valid for trial in sweep.trials if trial.concurrency == 2)
     beyond = [trial for trial in sweep.trials if trial.concurrency > 3]
     assert {trial.concurrency for trial in beyond} == {4}
-    assert all("errors" in trial.why_not[0] for trial in beyond), [trial.why_not for trial in beyond]
+    assert all(any("errors" in reason for reason in trial.why_not) for trial in beyond), [
+        trial.why_not for trial in beyond
+    ]
     assert sweep.serialisation is None and any("invalid" in warning for warning in sweep.warnings)
 
 
@@ -81,7 +83,7 @@ def test_a_load_generator_that_is_the_limit_says_so(tmp_path):
             ended.set()
             busy.join(10)
     assert not any(trial.valid for trial in sweep.trials)
-    assert all("load generator was the limit" in trial.why_not[0] for trial in sweep.trials)
+    assert all(any("load generator" in reason for reason in trial.why_not) for trial in sweep.trials)
     assert sweep.serialisation is None
 
 

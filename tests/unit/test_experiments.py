@@ -65,6 +65,8 @@ def test_a_process_that_is_gone_has_failed_and_one_that_lives_runs(tmp_path):
     assert made.state().state == "running"
     made.write_state(State("running", **{**me(), "started": "1"}))
     assert made.state().state == "failed" and "bench resume" in made.state().message
+    (made.path / "log.txt").write_text("experiment mine\nengine: the site file is broken\n")
+    assert "(the site file is broken)" in made.state().message
     made.write_state(State("done", **{**me(), "started": "1"}))
     assert made.state().state == "done"
 

@@ -58,12 +58,18 @@ def aim(home: Path, name: str, options: Options, gateway: Gateway) -> Aim:
 
 
 def wait_for_aim(
-    home: Path, name: str, options: Options, gateway: Gateway, stopped: Callable[[], bool], timeout_s: float
+    home: Path,
+    name: str,
+    options: Options,
+    gateway: Gateway,
+    stopped: Callable[[], bool],
+    say: Callable[[str], None],
+    timeout_s: float = BACK_TIMEOUT_S,
 ) -> Aim:
-    """`aim` as soon as it works. Raises ReplicaFailed when the engine gave the deployment up, NotReadyInTime after
-    `timeout_s` or when `stopped`.
+    """`aim` as soon as it works; `say` is told what is waited for. Raises ReplicaFailed when the engine gave the
+    deployment up, NotReadyInTime after `timeout_s` or when `stopped`.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline, said = time.monotonic() + timeout_s, ""
     while True:
         try:
             return aim(home, name, options, gateway)
@@ -71,6 +77,9 @@ def wait_for_aim(
             gave_up = load(home, name).gave_up
             if gave_up:
                 raise ReplicaFailed(f"{name}: {gave_up}; see `engine events {name}`") from error
+            if str(error) != said:
+                said = str(error)
+                say(f"waiting: {said}")
             if stopped() or time.monotonic() > deadline:
                 raise NotReadyInTime(f"{error}; waited {timeout_s:.0f} s at most") from error
         time.sleep(0.25)

@@ -78,13 +78,11 @@ class Course:
                 await self._trial((levels[0], 0), [])
                 continue
             wanted = self._lacking({trial.concurrency for trial in self.trials} | set(levels))
-            if not wanted or rounds >= ROUNDS:
+            if not wanted or rounds >= ROUNDS or (rounds and self._over_budget(self._eta_s(wanted))):
                 return
             self._random.shuffle(wanted)
             await self._all(wanted)
             rounds += 1
-            if self._over_budget():
-                return
 
     async def _all(self, wanted: list[Want]) -> None:
         queue = list(wanted)
@@ -110,24 +108,22 @@ class Course:
         found = await self._aim()
         assert self.prompts is not None
         plan = Plan(self._name, want[0], want[1], self._expected_s(want[0]))
-        pace = replace(self._pace, most_extension=1.0) if self._over_budget() else self._pace
-        say = self._progress.trial(plan, len(queue), self._eta_s([want, *queue]))
+        eta_s = self._eta_s([want, *queue])
+        pace = replace(self._pace, most_extension=1.0) if self._over_budget(eta_s) else self._pace
+        say = self._progress.trial(plan, len(queue), eta_s)
         ours = await asyncio.to_thread(Machine, self._home, [self._gateway().pid])
         hosts, cpus = folder(self._home, self._name).hosts, found.status.deployment.resources.cpus
         async with Gauges(found.replicas, found.status.replica_key, hosts, cpus) as gauges:
-            seen = await measure(plan, found, self.prompts, gauges, ours, pace, say)
-        trial = judged(seen, await self._losses(found), self._limits)
+            seen, unsteady = await measure(plan, found, self.prompts, gauges, ours, pace, say)
+        trial = judged(seen, (*unsteady, *await self._losses(found)), self._limits)
         self._failed[want[0]] += 0 if trial.valid else 1
         self._journal.add(trial)
         self._progress.ended(trial)
         return trial
 
     async def _aim(self) -> Aim:
-        find = aims.wait_for_aim
-        timeout_s = aims.BACK_TIMEOUT_S
-        return await asyncio.to_thread(
-            find, self._home, self._name, self._options, self._gateway, self._stopped, timeout_s
-        )
+        find, say = aims.wait_for_aim, self._progress.say
+        return await asyncio.to_thread(find, self._home, self._name, self._options, self._gateway, self._stopped, say)
 
     async def _losses(self, before: Aim) -> tuple[str, ...]:
         """Replicas that died or were replaced since, each in words: what was measured is then of no one set of them."""
@@ -162,6 +158,7 @@ class Course:
     def _eta_s(self, wanted: list[Want]) -> float:
         return sum(self._pace.trial_s(self._expected_s(users)) for users, _ in wanted)
 
-    def _over_budget(self) -> bool:
+    def _over_budget(self, eta_s: float) -> bool:
+        """Whether what is still to do ends too late."""
         budget_s = max(BUDGET_S, BUDGET_LATENCIES * self._expected_s(1))
-        return time.monotonic() - self._begun > budget_s
+        return time.monotonic() - self._begun + eta_s > budget_s

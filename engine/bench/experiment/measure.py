@@ -61,8 +61,10 @@ class Plan:
     expected_s: float
 
 
-async def measure(plan: Plan, aim: Aim, prompts: Prompts, gauges: Gauges, ours: Machine, pace: Pace, say: Say) -> Trial:
-    """Runs one trial to its end and returns what was seen, not yet judged."""
+async def measure(
+    plan: Plan, aim: Aim, prompts: Prompts, gauges: Gauges, ours: Machine, pace: Pace, say: Say
+) -> tuple[Trial, tuple[str, ...]]:
+    """Runs one trial to its end. Returns what was seen, not yet judged, and why the window is none, if it is none."""
     started_at = datetime.now(UTC)
     say("starting")
     run = await closed(
@@ -87,7 +89,8 @@ async def measure(plan: Plan, aim: Aim, prompts: Prompts, gauges: Gauges, ours: 
         cached_share=_cached_share(seen.answered),
         generator_limited=watch.limited,
     )
-    return _trial(plan, started_at, seen, in_flight, signs, gauges, prompts)
+    why = () if steady else ("no steady state was reached: too many errors, or answers that did not come",)
+    return _trial(plan, started_at, seen, in_flight, signs, gauges, prompts), why
 
 
 async def _warm_up(run: Run, plan: Plan, pace: Pace, say: Say) -> bool:
