@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import hashlib
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -92,12 +93,12 @@ class TrapSite:
 
 
 @contextmanager
-def trap_site() -> Iterator[TrapSite]:
+def trap_site(tls: ssl.SSLContext | None = None) -> Iterator[TrapSite]:
     """Serves the site in a thread of its own until the block ends."""
     site, loop = TrapSite(), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    runner = asyncio.run_coroutine_threadsafe(_serve(site), loop).result(10)
+    runner = asyncio.run_coroutine_threadsafe(_serve(site, tls), loop).result(10)
     try:
         yield site
     finally:
@@ -107,12 +108,12 @@ def trap_site() -> Iterator[TrapSite]:
         loop.close()
 
 
-async def _serve(site: TrapSite) -> web.AppRunner:
+async def _serve(site: TrapSite, tls: ssl.SSLContext | None) -> web.AppRunner:
     app = web.Application()
     app.router.add_get("/{path:.*}", site.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     site.port = runner.addresses[0][1]
     return runner
 
@@ -269,6 +270,7 @@ SITE: Site = {
     (WWW, "/en/page.html"): _page("Page", head='<link rel="alternate" hreflang="de" href="/de/seite.html">'),
     (WWW, "/kaputt.html"): Answer(b"broken", status=500),
     (WWW, "/wackelig.html"): _shaky,
+    ("www.sicher.example", "/"): _page("Sicher", "https://falsch.sicher.example/"),
     (DOMAIN, "/"): _to(f"http://{WWW}/"),
     (f"bib.{DOMAIN}", "/robots.txt"): _text("User-agent: *\nCrawl-delay: 0.3\n"),
     (f"bib.{DOMAIN}", "/"): _page("Bibliothek", *(f"/{page}.html" for page in range(4))),

@@ -36,6 +36,8 @@ def crawl(
     concurrency: Annotated[int | None, typer.Option(help="Hosts asked at the same time.")] = None,
     attempts: Annotated[int | None, typer.Option(help="How often to try what fails for the moment.")] = None,
     backoff_s: Annotated[float | None, typer.Option(help="Seconds before the second attempt; then doubled.")] = None,
+    html_bytes: Annotated[int | None, typer.Option(help="The largest page that is kept.")] = None,
+    pdf_bytes: Annotated[int | None, typer.Option(help="The largest PDF that is kept.")] = None,
     resolve: Annotated[
         list[str] | None, typer.Option(help="HOST:PORT:ADDRESS[:PORT], as with curl; *.HOST for all under it.")
     ] = None,

@@ -149,10 +149,12 @@ class PinnedTransport(httpx.AsyncHTTPTransport):
     """httpx's transport over a pool whose connections are pinned. Host and SNI stay the name's; no proxy is used."""
 
     def __init__(self, resolver: Resolver, connections: int) -> None:
-        super().__init__(trust_env=False)
+        # Only whom to trust comes from the environment (SSL_CERT_FILE, SSL_CERT_DIR): a site's own authority.
+        trusted = httpx.create_ssl_context()
+        super().__init__(verify=trusted, trust_env=False)
         # httpx does not pass a network backend on to its pool, so the pool is made here, as httpx makes it.
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
+            ssl_context=trusted,
             max_connections=connections,
             keepalive_expiry=15,
             network_backend=PinnedBackend(resolver),

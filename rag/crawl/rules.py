@@ -50,8 +50,9 @@ class Rules:
             reply = await self._follow(row)
         except (FetchFailed, AddressRefused) as error:
             private = isinstance(error, AddressRefused)
-            robots = Robots(blocked=str(error), again=not private, outcome="private" if private else "error")
-            self._note(row, Visit(robots.outcome, str(error), kept=False))
+            again = isinstance(error, FetchFailed) and error.again
+            robots = Robots(blocked=str(error), again=again, outcome="private" if private else "error")
+            self._note(row, Visit(robots.outcome, str(error), kept=None))
             return robots
         if reply.status in REDIRECTS:
             robots = Robots(blocked="robots.txt redirects out of scope, or for ever")

@@ -63,6 +63,11 @@ def folder_of(settings: Settings, name: str) -> Path:
     return settings.local / "crawl" / name
 
 
+def names(settings: Settings) -> list[str]:
+    """The names of all crawls."""
+    return sorted(path.parent.name for path in folder_of(settings, "").glob("*/frontier.db"))
+
+
 def kept(folder: Path) -> Iterator[Kept]:
     """The kept pages of a crawl, by address; works while it runs. Raises CrawlError when nothing was crawled there."""
     with closing(connect_to_read(folder)) as database:

@@ -50,7 +50,8 @@ class Turns:
                 return True
             outcome: Outcome = robots.outcome if robots.blocked else "robots"
             # A host in trouble says nothing about its pages; rules do, and what they forbid is not kept any longer.
-            self._finish(row, Judged(Visit(outcome, refusal, kept=None if robots.again else False, asked=False)))
+            trouble = robots.again or robots.outcome == "error"
+            self._finish(row, Judged(Visit(outcome, refusal, kept=None if trouble else False, asked=False)))
             await asyncio.sleep(0)
         return True
 

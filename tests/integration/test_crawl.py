@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import ssl
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -19,8 +21,11 @@ from rag.crawl import process, report, store
 from rag.crawl.lock import locked
 from rag.crawl.options import CrawlOptions
 from rag.crawl.report import CrawlStatus, ReportRow
+from tests.processes import require
 from tests.serving import until
 from tests.trapsite import DOMAIN, WWW, Asked, TrapSite, trap_site
+from tests.university.pages import pages
+from tests.university.serving import START, serving
 
 MONTHS = [f"/kalender/{2026 + (10 + n) // 12}/{(10 + n) % 12 + 1:02}" for n in range(25)]
 PAGES = {
@@ -237,6 +242,15 @@ def test_a_page_that_is_gone_is_counted_and_forgotten_only_later(tmp_path: Path)
     assert counted == [[1], [2], []]
 
 
+def test_a_site_that_is_down_for_a_day_loses_no_page(tmp_path: Path) -> None:
+    with trap_site() as site:
+        wanted = many(site, max_hosts=1, attempts=1)
+        process.crawl(tmp_path, wanted)
+    down = process.crawl(tmp_path, wanted)
+    assert down.counts["error"] == 11 and {page.missing_times for page in store.kept(tmp_path)} == {0}
+    assert down.pages == 10
+
+
 def test_a_page_that_nothing_leads_to_any_longer_is_still_asked_for(tmp_path: Path) -> None:
     with trap_site() as site:
         process.crawl(tmp_path, many(site, max_hosts=1, sitemaps=("http://h1.viele.example/liste.xml",)))
@@ -272,6 +286,60 @@ def test_a_crawl_keeps_to_its_caps_and_says_which_ended_it(
     per_host = Counter(row.host for row in report.rows(tmp_path, outcome="kept"))
     # Hosts take turns, so none is far ahead; the first is a little, as the others are found on its first page.
     assert max(per_host.values()) - min(per_host.values()) <= 2
+
+
+def certificate(folder: Path, host: str) -> Path:
+    """A certificate for a host, signed by itself; `key.pem` is beside it."""
+    path = folder / "certificate.pem"
+    subject = ["-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"]
+    made = [
+        require("openssl"),
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        folder / "key.pem",
+        "-out",
+        path,
+    ]
+    subprocess.run([*made, *subject], check=True, capture_output=True, timeout=30)
+    return path
+
+
+def test_https_is_checked_against_the_name_although_the_address_is_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a site whose certificate is for one of its two names
+    path = certificate(tmp_path, "www.sicher.example")
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    named: list[str] = []
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(path, tmp_path / "key.pem")
+    tls.sni_callback = lambda _socket, name, _context: named.append(name)
+    with trap_site(tls) as site:
+        # when both are crawled
+        seeds, resolve = ("https://www.sicher.example/",), (f"*.sicher.example:443:127.0.0.1:{site.port}",)
+        process.crawl(tmp_path / "sicher", options(site, seeds=seeds, resolve=resolve))
+    # then one is kept, and the other refused for its name
+    told = {row.url: row for row in report.rows(tmp_path / "sicher") if row.kind == "page"}
+    assert told["https://www.sicher.example/"].outcome == "kept"
+    refused = told["https://falsch.sicher.example/"]
+    assert refused.outcome == "error" and "certificate is not valid for 'falsch.sicher.example'" in refused.reason
+    # Trying again would not make the certificate a better one.
+    assert set(named) == {"www.sicher.example", "falsch.sicher.example"} and named.count("falsch.sicher.example") == 1
+
+
+def test_the_made_up_university_is_crawled_whole(tmp_path: Path) -> None:
+    with serving() as university:
+        wanted = CrawlOptions(
+            (START,), contact="web@falle.example", delay_s=0, max_pages=1000, resolve=university.resolve
+        )
+        done = process.crawl(tmp_path, wanted)
+    assert {page.url for page in store.kept(tmp_path)} == {page.url for page in pages()}
+    assert done.ended_by == "nothing left" and done.hosts == 7
+    assert not [target for target in university.asked if "/intern/" in target]
 
 
 @pytest.fixture
@@ -336,6 +404,7 @@ def test_ctrl_c_pauses_a_crawl(tmp_path: Path) -> None:
         assert process.crawl(tmp_path, many(site)).pages == 70
 
 
+@pytest.mark.slow
 def test_a_crawl_that_cannot_begin_says_why(settings: Settings) -> None:
     with pytest.raises(CrawlError, match=r"did not begin: rag: .*no domain"):
         process.start(settings, "x", ["https://www.thi.de/", "--domain", "de"])
