@@ -129,10 +129,8 @@ class Experiment:
             return State("failed", f"{file} cannot be read")
         if not state.runs or _lives(state, age_s):
             return state
-        said = self._last_words()
-        return replace(
-            state, state="failed", message=f"its process is gone{said}; `engine bench resume {self.id}` goes on"
-        )
+        gone = f"its process is gone{self._last_words()}; `engine bench resume {self.id}` goes on"
+        return replace(state, state="failed", message=gone)
 
     def _last_words(self) -> str:
         """The error line that a detached process left, if it did."""

@@ -9,8 +9,9 @@ import typer
 
 from engine import experiments, presence
 from engine.commands.output import Json, ago, print_json, print_table, say, settings
-from engine.errors import ConfigurationError, EngineError
+from engine.errors import ConfigurationError, EngineError, UnknownName
 from engine.experiments import Experiment, Options
+from engine.fleet import store
 from engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ def saturate(
         seed=seed,
     )
     home = settings().home
+    for name in names:
+        if name not in store.names(home):
+            raise UnknownName("deployment", name, store.names(home))
     if resume and experiment and experiment in (known.id for known in experiments.every(home)):
         _run(experiments.find(home, experiment), as_json)
     else:

@@ -21,6 +21,8 @@ from engine.bench.saturation import Trial, Validity, window
 Say = Callable[[str], None]
 # A run in which so many requests failed, and more than half of all, is ended: its trial can't become valid.
 MANY_ERRORS = 20
+# What a chat template puts before the first word of a prompt, at most (25 of SmolLM2's in llama.cpp).
+TEMPLATE_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,9 @@ def _mean_latency_s(seen: Window, otherwise: float) -> float:
 
 
 def _cached_share(good: Window) -> float | None:
+    """Beyond the tokens of the chat template, which all requests share and which are no work of the task."""
     cached, prompt = good.tokens("cached_tokens"), good.tokens("prompt_tokens")
-    return cached / prompt if cached >= 0 and prompt > 0 else None
+    return max(0, cached - TEMPLATE_TOKENS * len(good)) / prompt if cached >= 0 and prompt > 0 else None
 
 
 def _trial(
