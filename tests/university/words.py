@@ -64,7 +64,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "footer": "Hochschule Auental · Am Mühlgraben 12 · 00815 Auental · Zentrale +49 69 90009 000",
         "cookies": "Wir verwenden Cookies. Einige sind technisch notwendig, andere helfen uns, besser zu werden.",
         "accept": "Alle akzeptieren",
-        "imprint": [("Impressum", "impressum"), ("Datenschutz", "datenschutz")],
+        "imprint": [("Impressum", "impressum"), ("Datenschutz", "datenschutz"), ("Intern", "intern/dienstplan")],
     },
     "en": {
         "skip": "Skip to content",
@@ -78,6 +78,6 @@ WORDS: dict[str, dict[str, Any]] = {
         "footer": "Auental University of Applied Sciences · Am Mühlgraben 12 · 00815 Auental · Phone +49 69 90009 000",
         "cookies": "We use cookies. Some are technically necessary, others help us to improve this site.",
         "accept": "Accept all",
-        "imprint": [("Legal notice", "impressum"), ("Privacy", "datenschutz")],
+        "imprint": [("Legal notice", "impressum"), ("Privacy", "datenschutz"), ("Staff", "intern/dienstplan")],
     },
 }
