@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
+
+from rag.crawl.options import CrawlOptions
 
 DOMAIN = "falle.example"
 WWW = f"www.{DOMAIN}"
@@ -106,6 +108,19 @@ def trap_site(tls: ssl.SSLContext | None = None) -> Iterator[TrapSite]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+def options(site: TrapSite, **changes: object) -> CrawlOptions:
+    quick = CrawlOptions(
+        seeds=(f"http://{WWW}/",), contact="web@falle.example", delay_s=0.02, timeout_s=2, backoff_s=0.05,
+        html_bytes=200_000, resolve=tuple(site.resolve),
+    )  # fmt: skip
+    return replace(quick, **changes)  # type: ignore[arg-type]
+
+
+def many(site: TrapSite, **changes: object) -> CrawlOptions:
+    """Seven hosts with ten pages each, which link to one another."""
+    return options(site, seeds=("http://h1.viele.example/",), domains=("viele.example",), delay_s=0, **changes)
 
 
 async def _serve(site: TrapSite, tls: ssl.SSLContext | None) -> web.AppRunner:
