@@ -146,7 +146,7 @@ def _pages_of(file: Path) -> Iterator[Page]:
                 id=about[language],
                 title=title.removeprefix("# "),
                 text=rest.strip("\n"),
-                date=about.get(f"date_{language}", about.get("date")),
+                date=about.get(f"date_{language}", about["date"]),
                 twins={other: url_of(about[other]) for other in LANGUAGES if other in about},
                 related=tuple(about.get("related", ())),
             )

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import jinja2
+from markupsafe import Markup
 
 from tests.university import markup
-from tests.university.pages import Page, find, pages, url_of
+from tests.university.pages import CONTENT, Page, find, pages, url_of
 from tests.university.pdf import pdf
 from tests.university.words import DATED, MENU, SECTIONS, SITES, WORDS
 
@@ -20,7 +21,7 @@ FORBIDDEN = ("/intern/", "/suche", "/*?print=")
 STAFF_ONLY = b"<html><title>Intern</title><body>Dienstplan</body></html>"
 
 template = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(markup.CONTENT.parent),
+    loader=jinja2.FileSystemLoader(CONTENT.parent),
     trim_blocks=True,
     undefined=jinja2.StrictUndefined,
     autoescape=jinja2.select_autoescape(["html", "j2"]),
@@ -103,7 +104,7 @@ def html_page(
         trail=trail,
         related=related or [],
         imprint=[(name, url_of(f"www/{path}")) for name, path in WORDS[language]["imprint"]],
-        content=jinja2.filters.Markup(content),
+        content=Markup(content),
     )
 
 
