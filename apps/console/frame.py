@@ -72,7 +72,7 @@ def frame(data: Any, *, rows: int | None = None, most_rows: int = 15, **more: An
     """A table of any length that can be sorted, searched and copied; a column's name tells its unit."""
     count = len(data) if rows is None else rows
     height = (min(max(count, 1), most_rows) + 1) * ROW_PX + 3
-    return st.dataframe(data, hide_index=True, width="stretch", height=height, **more)
+    return st.dataframe(data, hide_index=True, width="stretch", height=height, placeholder="", **more)
 
 
 def told(feed: Feed, change: Callable[[Any], Any], done: str) -> Any:

@@ -10,7 +10,7 @@ THEME = {
     "theme.light.textColor": "#1b232b",
     "theme.light.borderColor": "#d5dbe1",
     "theme.light.sidebar.backgroundColor": "#eef1f4",
-    "theme.dark.primaryColor": "#63b3e6",
+    "theme.dark.primaryColor": "#3a86bd",
     "theme.dark.backgroundColor": "#12171c",
     "theme.dark.secondaryBackgroundColor": "#1b222a",
     "theme.dark.textColor": "#dfe5ea",
@@ -30,7 +30,7 @@ COLOURS = {
 _TONES = "\n".join(f".e-{name} {{ --tone: light-dark({light}, {dark}) }}" for name, (light, dark) in COLOURS.items())
 CSS = f"""<style>
 {_TONES}
-.stMainBlockContainer {{ padding-top: 2.75rem; padding-bottom: 4rem; max-width: 1500px }}
+.stMainBlockContainer {{ padding-top: 3.25rem; padding-bottom: 4rem; max-width: 1500px }}
 .stMainBlockContainer h1 {{ font-size: 1.6rem; padding: 0 0 .25rem }}
 .stMainBlockContainer h2 {{ font-size: 1.2rem; padding: .9rem 0 .25rem }}
 .stMainBlockContainer h3 {{ font-size: 1rem; padding: .6rem 0 .2rem }}
@@ -66,5 +66,5 @@ CSS = f"""<style>
   border-bottom: 1px solid color-mix(in srgb, currentColor 14%, transparent) }}
 .e-table td.number, .e-table th.number {{ text-align: right }}
 .e-table td.long {{ min-width: 12rem; overflow-wrap: anywhere }}
-@media (max-width: 640px) {{ .stMainBlockContainer {{ padding-left: 1rem; padding-right: 1rem }} }}
+@media (max-width: 800px) {{ .stMainBlockContainer {{ padding: 4.25rem 1rem 4rem }} }}
 </style>"""

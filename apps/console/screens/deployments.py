@@ -33,7 +33,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
         "Reason": st.column_config.TextColumn(width="large"),
         "Name": st.column_config.TextColumn(pinned=True),
     }
-    styled = data.style.map(_colour, subset=["Stage"]).format(na_rep="")
+    styled = data.style.map(_colour, subset=["Stage"])
     picked = frame.frame(
         styled, column_config=config, key="deployments", on_select="rerun", selection_mode="single-row", rows=len(data)
     )

@@ -44,7 +44,7 @@ def _usage(feed: Feed, splits: tuple[str, ...]) -> None:
     def body(rows: list[dict[str, Any]]) -> None:
         data = view.usage(rows, by)
         st.html(markup.tiles(view.totals(rows)))
-        st.vega_lite_chart(data, view.chart(split), width="stretch")
+        st.vega_lite_chart(data, view.chart(split, data["Day"].nunique()), width="stretch")
         frame.frame(data, key="usage-table")
         st.download_button("Download CSV", view.as_csv(data), f"usage-{first}.csv", "text/csv", on_click="ignore")
 

@@ -76,10 +76,10 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> list[Tile]:
     return [Tile(label, words.amount(sum(row[name] for row in rows))) for name, label in NUMBERS.items()]
 
 
-def chart(by: str) -> dict[str, Any]:
-    """Tokens a day as bars, stacked by key or model (Vega-Lite)."""
+def chart(by: str, days: int) -> dict[str, Any]:
+    """Tokens a day as bars, stacked by key or model (Vega-Lite); `days` is how many there are."""
     return {
-        "mark": {"type": "bar", "tooltip": True},
+        "mark": {"type": "bar", "tooltip": True, "size": max(2, min(36, 800 // max(1, days)))},
         "encoding": {
             "x": {"field": "Day", "type": "ordinal", "title": None, "axis": {"labelAngle": 0, "labelOverlap": True}},
             "y": {"field": "Tokens", "type": "quantitative", "aggregate": "sum", "title": "Tokens"},
