@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 from pydantic import ValidationError
 
-from engine.commands import bench, experiment, fleet, keys, paper, serving, show, usage, workflows
+from engine.commands import bench, experiment, fleet, keys, look, paper, serving, show, usage, workflows
 from engine.errors import ConfigurationError, EngineError, GatewayError
 from engine.tables import problem
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 for command in (
     *(show.doctor, show.models, show.render),
     *(fleet.launch, fleet.ps, fleet.events, fleet.logs, fleet.scale, fleet.drain, fleet.restart, fleet.stop),
+    *(look.status, look.cluster, look.queue, look.requests, look.gpu_hours, look.inspect, look.check),
     *(serving.serve, serving.up, serving.down, serving.apps),
     *(workflows.laws, workflows.verdicts, usage.usage),
 ):

@@ -1,9 +1,12 @@
 """A real Chromium at the console: logs in, walks through the menu, and notes whatever is asked of other hosts."""
 
 import os
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
@@ -63,7 +66,7 @@ class Console:
         box = self.page.get_by_label(label, exact=True)
         box.click()
         box.fill(value)
-        self.page.keyboard.press("Enter")
+        self.page.get_by_role("option").filter(has_text=re.compile(f"^{re.escape(value)}")).first.click()
 
     def type(self, label: str, value: str) -> None:
         box = self.page.get_by_label(label, exact=True)
@@ -87,6 +90,11 @@ def console(browser: Browser, address: str, **context: object) -> Iterator[Conso
     page.on("pageerror", lambda error: strange.append(f"the page broke: {error}"))
     page.goto(f"{address}/console/")
     page.get_by_label("Key").wait_for()
-    yield Console(page, strange)
-    opened.close()
+    try:
+        yield Console(page, strange)
+    except BaseException:
+        page.screenshot(path=Path(tempfile.gettempdir()) / "console-failed.png")
+        raise
+    finally:
+        opened.close()
     assert strange == []

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -39,6 +39,24 @@ def create(
         print_json({"id": key.id, "name": key.name, "role": key.role, **limits, "key": secret})
     else:
         print(secret)
+
+
+@app.command()
+def limit(
+    id: Annotated[str, typer.Argument(help="As `keys list` shows it.")],
+    models: Annotated[str | None, typer.Option(help="The models it opens, with commas between; empty: all.")] = None,
+    rpm: Annotated[int | None, typer.Option(min=0, help="Requests per minute; 0 for no limit.")] = None,
+    tokens_per_day: Annotated[int | None, typer.Option(min=0, help="Prompt and completion; 0 for no limit.")] = None,
+    parallel: Annotated[int | None, typer.Option(min=0, help="Requests at the same time; 0 for no limit.")] = None,
+) -> None:
+    """Change what a key may do; what is not given stays. A running gateway goes by it within a second."""
+    rates = {"requests_per_minute": rpm, "tokens_per_day": tokens_per_day, "parallel": parallel}
+    given: dict[str, Any] = {name: value or None for name, value in rates.items() if value is not None}
+    if models is not None:
+        given["models"] = tuple(model.strip() for model in models.split(",") if model.strip())
+    with _keys() as keys:
+        changed = keys.limit(id, lambda before: replace(before, **given))
+    print(f"{changed.name}: {_limits(changed.limits)}")
 
 
 @app.command("list")

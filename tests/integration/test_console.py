@@ -70,13 +70,8 @@ def test_models_are_launched_scaled_drained_and_stopped_on_slurm(slurm_engine: E
 
 
 def open_deployment(tab: Console, name: str) -> None:
-    """By its row in the table, which is a canvas: a click on the box at its front."""
     tab.go("Deployments")
-    table = tab.page.get_by_test_id("stDataFrame")
-    table.wait_for()
-    names = table.locator("canvas + *, table").get_by_role("gridcell", name=name, exact=True)
-    number = int(names.first.evaluate("cell => cell.parentElement.getAttribute('aria-rowindex')"))
-    table.click(position={"x": 14, "y": 31 * (number - 1) + 15})
+    tab.choose("Open one: select its row, or type its name", name)
     tab.heading(name)
 
 

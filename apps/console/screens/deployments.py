@@ -37,9 +37,11 @@ def _table(rows: list[dict[str, Any]]) -> None:
     picked = frame.frame(
         styled, column_config=config, key="deployments", on_select="rerun", selection_mode="single-row", rows=len(data)
     )
-    st.caption("Select a row to open it.")
-    if picked.selection.rows:
-        st.session_state["deployment"] = str(data.iloc[picked.selection.rows[0]]["Name"])
+    names = list(data["Name"])
+    typed = st.selectbox("Open one: select its row, or type its name", names, index=None, key="open", width=420)
+    chosen = names[picked.selection.rows[0]] if picked.selection.rows else typed
+    if chosen:
+        st.session_state["deployment"] = chosen
         st.rerun()
 
 
