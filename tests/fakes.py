@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 
-from engine.catalogue import ModelSpec, Resources
+from engine.catalogue import Catalogue, ModelSpec, Resources
 from engine.errors import UnknownName
 from engine.fleet.deployments import Deployment, Event, Replica, Snapshot, Status
 from engine.fleet.fit import Fit
@@ -38,7 +38,7 @@ class FakeInspection:
     """One machine with a scheduler that always answers."""
 
     def catalogue(self) -> list[dict[str, object]]:
-        return [{"id": "simulator", "engine": "simulator", "precisions": (), "missing": ""}]
+        return [{**asdict(row), "precisions": (row.precision,), "missing": ""} for row in Catalogue.load().rows]
 
     def gpus(self) -> dict[str, dict[str, list[object]]]:
         return {"local": {"types": [], "nodes": []}}

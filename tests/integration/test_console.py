@@ -91,11 +91,13 @@ def test_a_job_that_fails_tells_its_log_and_its_reason_and_what_cannot_be_is_ref
         tab.go("Launch")
         tab.choose("Model (type to search)", "simulator")
         tab.type("GPUs per node", "9")
-        tab.sees("the largest node of partition gpu-large has 4 GPUs")
+        tab.sees("the largest node of partition gpu-small has 2 GPUs of type l40s")
+        tab.sees("Requested node configuration is not available")
         tab.button("Launch").click()
         tab.sees("sbatch refused")
 
 
+@pytest.mark.slow
 def test_a_page_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(tmp_path: Path, browser: Browser) -> None:
     home = tmp_path / "home"
     with engine(home, {"ENGINE_SCHEDULER": "local"}) as running:

@@ -108,7 +108,7 @@ class Slurm:
         clean = _without(self._overrides(_defaults(script)))
         answer = self._run_or_raise(["sbatch", "--test-only", str(script)], [*clean, "SLURM_TIME_FORMAT=%s"])
         if answer.returncode != 0:
-            raise SubmitFailed(f"sbatch --test-only refused {script}: {_last_line(answer)}")
+            raise SubmitFailed(f"sbatch --test-only refused {script.name}: {_last_line(answer)}")
         return parse.parse_expected_start(answer.stderr + answer.stdout)
 
     def nodes(self) -> list[Node]:
