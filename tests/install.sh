@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs the real parts that the tests run against: Slurm, munge, NGINX, PostgreSQL, OpenSSL. As root on Debian; elsewhere it says what is missing.
+# Installs the real parts that the tests run against: Slurm, munge, NGINX, PostgreSQL, OpenSSL, Chromium. As root on Debian; elsewhere it says what is missing.
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive
-declare -A package=([slurmctld]=slurm-wlm [slurmd]=slurm-wlm [sbatch]=slurm-wlm [munged]=munge [nginx]=nginx-light [openssl]=openssl)
+declare -A package=([slurmctld]=slurm-wlm [slurmd]=slurm-wlm [sbatch]=slurm-wlm [munged]=munge [nginx]=nginx-light [openssl]=openssl
+  [chromium]=chromium)
 missing=()
 for program in "${!package[@]}"; do
   command -v "$program" >/dev/null || missing+=("${package[$program]}")
