@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date as Date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,7 +78,7 @@ def load(folder: Path) -> Dataset:
         raise ConfigurationError(f"{folder} holds {len(documents)} documents and {len(queries)} judged queries")
     return Dataset(
         name=folder.name,
-        pages=tuple(map(_page, documents)),
+        pages=tuple(_with_twins(documents)),
         queries=tuple(queries),
         relevant={one: {page: score for page, score in of.items() if score > 0} for one, of in judged.items()},
         address={one.id: str((one.metadata or {}).get("url") or one.id) for one in documents},
@@ -137,6 +137,16 @@ def _page(one: _Document) -> Page:
         date=_date(told.get("date")),
         urls=(one.id,),
     )
+
+
+def _with_twins(documents: list[_Document]) -> Iterator[Page]:
+    """The documents as pages; `metadata.twin`, an address or an id, is the same page in the other language."""
+    by_address = {name: one.id for one in documents for name in (one.id, str((one.metadata or {}).get("url")))}
+    pages = {one.id: _page(one) for one in documents}
+    for one in documents:
+        twin = pages.get(by_address.get(str((one.metadata or {}).get("twin")), ""))
+        page = pages[one.id]
+        yield replace(page, twins={twin.language: twin.url}) if twin and twin.language != page.language else page
 
 
 def _blocks(text: str) -> Iterator[Block]:

@@ -19,7 +19,6 @@ from rag.retrieve.passage import WAYS, Way
 from rag.retrieve.rank import Ranked, rank
 
 _DIGITS = 4
-_DEEPEST = 100
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def _ask(
     names: Mapping[str, str] | None,
 ) -> Outcome:
     start = time.perf_counter()
-    found = rank(generation, query.text, vector, query.language, way, _DEEPEST)
+    found = rank(generation, query.text, vector, query.language, way)
     ms = (time.perf_counter() - start) * 1000
     urls = [generation.pages[page].url for page in pages_of(generation, found)]
     ranked = tuple(names.get(url, url) if names else url for url in urls)

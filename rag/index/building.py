@@ -16,7 +16,7 @@ from rag.index.cache import EmbeddingCache, Progress
 from rag.index.chunk import Chunk, chunks_of
 from rag.index.embed import Embedder, Vectors
 from rag.index.generations import KEEP, Generations
-from rag.index.probing import calibration_of
+from rag.index.probing import calibration_of, probes_of
 from rag.index.store import Store
 from rag.retrieve import lexical
 from rag.retrieve.generation import Generation, PageRecord, Rows
@@ -68,7 +68,8 @@ def build(
         clock.step("embed")
         _write(folder, pages, chunks, vectors, embedder.name)
         clock.step("index")
-        _calibrate(folder, embedder, cache)
+        probes_of(pages, chunks, embedder, cache).save(folder / "probes.npz")
+        _calibrate(folder)
         clock.step("calibrate")
         _check(folder, generations, chunks, vectors, check, shrink)
         clock.step("check")
@@ -118,15 +119,16 @@ def records_of(pages: Sequence[Page]) -> list[PageRecord]:
                 if at.get(url, url) != page.url and language[:2] in ("de", "en")
             },
             group=group[page.url],
+            twins_here=tuple(language[:2] for language, url in page.twins.items() if at.get(url, page.url) != page.url),
         )
         for page in pages
     ]
 
 
-def _calibrate(folder: Path, embedder: Embedder, cache: EmbeddingCache) -> None:
+def _calibrate(folder: Path) -> None:
     generation = Generation.open(folder)
     try:
-        calibration = calibration_of(generation, embedder, cache)
+        calibration = calibration_of(generation)
     finally:
         generation.close()
     about = json.loads((folder / "generation.json").read_text(encoding="utf-8"))

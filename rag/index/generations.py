@@ -2,7 +2,8 @@
 
     current                 the name of the current one, replaced by rename
     writer.lock             held by whoever builds
-    generations/g0007/      chroma/  lexical.npz  rows.npz  pages.json  generation.json  in-use (held by its readers)
+    generations/g0007/      chroma/  vectors.npy  rows.npz  lexical.npz  pages.json  probes.npz  generation.json
+                            in-use (locked by its readers)
     generations/.building/  what a build that was killed leaves; the next one removes it
 
 A generation that has become current is never written again, so that any number of processes may read it.

@@ -7,18 +7,26 @@ from rag.retrieve.passage import Way
 
 Scores = NDArray[np.float32]
 # How much the words count in a page of the question's language, and in one of the other language.
-SAME_LANGUAGE = 0.5
-OTHER_LANGUAGE = 0.1
-# What a page in the other language loses, as most have a twin.
-FOREIGN_PENALTY = 0.0
+SAME_LANGUAGE = 0.4
+OTHER_LANGUAGE = 0.15
+# What a page in the other language loses when the index has the same page in the question's.
+_TWIN_PENALTY = 0.2
 _RRF_K = 60
 
 
-def fuse(dense: Scores, lexical: Scores, same_language: NDArray[np.bool_], way: Way) -> Scores:
+def fuse(
+    dense: Scores, lexical: Scores, same_language: NDArray[np.bool_], has_better_twin: NDArray[np.bool_], way: Way
+) -> Scores:
     """One score, 0 to 1, for each candidate; all arrays are as long as there are candidates.
 
-    Hybrid adds both after stretching each over 0 to 1, because ranks (rrf) throw away how much better the best is.
+    `has_better_twin` marks what stands in the index in the question's language as well. Hybrid adds both scores after
+    stretching each over 0 to 1, because ranks (rrf) throw away how much better the best is.
     """
+    fused = _fused(dense, lexical, same_language, way)
+    return np.maximum(fused - np.float32(_TWIN_PENALTY) * has_better_twin, 0).astype(np.float32)
+
+
+def _fused(dense: Scores, lexical: Scores, same_language: NDArray[np.bool_], way: Way) -> Scores:
     if way == "dense":
         return stretched(dense)
     if way == "lexical":

@@ -15,7 +15,7 @@ from engine.errors import IndexMissing, IndexRejected
 from rag.index.generations import Generations
 from rag.index.store import Store
 from rag.retrieve import lexical
-from rag.retrieve.gate import Calibration
+from rag.retrieve.gate import Calibration, Probes
 from rag.retrieve.lexical import Lexical
 
 _TRIES = 3
@@ -23,7 +23,11 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class PageRecord:
-    """What a generation knows of a page; `group` is the same for a page and its twins in other languages."""
+    """What a generation knows of a page.
+
+    `group` is the same for a page and its twins in other languages, `twins_here` are those languages in which the index
+    has it as well.
+    """
 
     url: str
     urls: tuple[str, ...]
@@ -32,6 +36,7 @@ class PageRecord:
     date: Date | None
     twins: Mapping[str, str]
     group: int
+    twins_here: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"date": self.date.isoformat() if self.date else None}
@@ -39,7 +44,8 @@ class PageRecord:
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> "PageRecord":
         date = Date.fromisoformat(told["date"]) if told["date"] else None
-        return cls(**{**told, "urls": tuple(told["urls"]), "date": date})
+        tuples = {name: tuple(told[name]) for name in ("urls", "twins_here")}
+        return cls(**{**told, **tuples, "date": date})
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class Generation:
     pages: tuple[PageRecord, ...]
     vectors: NDArray[np.float32]
     lexical: Lexical
+    probes: Probes
     calibration: Calibration
     store: Store
     row_of: Mapping[str, int]
@@ -96,6 +103,7 @@ class Generation:
             pages = tuple(map(PageRecord.from_json, json.loads((folder / "pages.json").read_text(encoding="utf-8"))))
             vectors = np.load(folder / "vectors.npy", mmap_mode="r")
             words = lexical.load(folder / "lexical.npz")
+            probes = Probes.load(folder / "probes.npz")
             calibration = Calibration(**about["gate"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise IndexRejected(f"{folder} is no whole generation: {error}; roll back, or build again") from error
@@ -106,6 +114,7 @@ class Generation:
             pages=pages,
             vectors=vectors,
             lexical=words,
+            probes=probes,
             calibration=calibration,
             store=Store.open(folder / "chroma"),
             row_of={str(one): row for row, one in enumerate(rows.ids)},

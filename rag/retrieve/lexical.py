@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from rag.retrieve.words import is_gram, terms_of, words_of
 
-_K1 = 1.2
-_B = 0.6
+_K1 = 0.9
+_B = 0.4
 # A 4-gram says less than a word, and a word has several.
-GRAM_WEIGHT = 0.25
+GRAM_WEIGHT = 0.3
 
 Scores = NDArray[np.float32]
 

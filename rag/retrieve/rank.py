@@ -11,7 +11,7 @@ from rag.retrieve.generation import Generation
 from rag.retrieve.passage import Way
 
 # So many candidates come from either side.
-CANDIDATES = 100
+CANDIDATES = 60
 # Words are looked for in so many of the best chunks together.
 _COVERING = 3
 
@@ -40,11 +40,12 @@ def rank(
     rows = {"dense": near, "lexical": told}.get(way, np.union1d(near, told))
     dense = np.asarray(generation.vectors[rows] @ vector, np.float32)
     same = generation.rows.is_german[rows] == (language == "de")
-    scores = fuse(dense, words[rows], same, way)
+    twins = np.asarray([language in generation.pages[page].twins_here for page in generation.rows.page[rows]], bool)
+    scores = fuse(dense, words[rows], same, ~same & twins, way)
     order = np.argsort(-scores, kind="stable")
     cosine = float(generation.vectors[near[0]] @ vector) if len(near) else 0.0
     coverage = generation.lexical.coverage(question, rows[order][:_COVERING].tolist()) if len(rows) else 0.0
-    return Ranked(rows[order], scores[order], Evidence(cosine, coverage))
+    return Ranked(rows[order], scores[order], Evidence(cosine, coverage, *generation.probes.likeness(vector)))
 
 
 def _best(scores: NDArray[np.float32], most: int) -> NDArray[np.int64]:

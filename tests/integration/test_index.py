@@ -60,7 +60,7 @@ PAGES = (
         "Hochschulbibliothek",
         "Die Bibliothek ist montags bis freitags von 8 bis 22 Uhr und samstags von 9 bis 16 Uhr geöffnet.",
         "#Ausleihe",
-        "Bücher werden für 28 Tage ausgeliehen; zweimal lässt sich die Leihfrist verlängern, wenn niemand sie vormerkt.",
+        "Bücher werden für 28 Tage ausgeliehen; zweimal lässt sich die Frist verlängern, wenn niemand sie vormerkt.",
         "Theke der Bibliothek\nRaum B 012\nTelefon: +49 841 1234\nbibliothek@hs.example",
     ),
     page(
