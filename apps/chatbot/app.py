@@ -112,7 +112,9 @@ def _wire_talk(app: gr.Blocks, parts: Screen, talk: Talk) -> None:
         return wire.of(talk.stopped(*given))
 
     stopping = [parts.chat, parts.kept, parts.language]
-    parts.box.stop(stop, stopping, changed, cancels=running, show_progress="hidden", api_name=False)
+    # First the answer ends, then what is there of it is kept: the other way round it would go on being written.
+    stopped = parts.box.stop(None, None, None, cancels=running, api_name=False)
+    stopped.then(stop, stopping, changed, show_progress="hidden", api_name=False)
 
 
 def _wire_side(app: gr.Blocks, parts: Screen, talk: Talk, is_sample: Callable[[], bool]) -> None:

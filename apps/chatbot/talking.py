@@ -101,7 +101,7 @@ class Talk:
             return {}
         (_, question), (_, html) = messages[-2:]
         note = f'<p class="note">{texts(language)("stopped")}</p>'
-        html = ours(html.replace(" busy", "", 1) + note)
+        html = ours(f"{html.replace(' busy', '', 1).removesuffix('</div>')}{note}</div>")
         said = nh3.clean(html, tags=set()).strip()
         kept = kept.with_turn(Turn(question, html, said, language=language))
         return {"chat": kept.chat.messages(), **self._kept(kept), "box": READY}

@@ -140,13 +140,26 @@ def test_the_tribunals_steps_are_shown(open_page: Open) -> None:
     assert steps.locator("li").count() >= 4
 
 
+def test_an_answer_can_be_stopped_and_what_was_written_stays(open_page: Open) -> None:
+    page = open_page("de-DE")
+    choose(page, "slow")
+    ask(page, "Wie hoch ist der Semesterbeitrag bei der Rückmeldung?")
+    page.locator("#chat .turn.busy .answer").wait_for(timeout=ANSWER_MS)
+    page.get_by_role("button", name="Anhalten").click()
+    told = answer(page)
+    expect(told).to_contain_text("Angehalten.")
+    expect(page.get_by_role("button", name="Absenden")).to_be_visible()
+    page.reload()
+    expect(page.locator("#chat [data-testid=bot]")).to_contain_text("Angehalten.")
+
+
 def test_an_engine_that_dies_in_mid_answer_is_told_and_asked_again(open_page: Open, campus: Engine) -> None:
     page = open_page()
     choose(page, "slow")
     replica = only_replica(campus, "slow")
     process = process_at(replica["endpoint"])
     ask(page, "How much is the fee for re-registration?")
-    page.locator("#chat .turn.busy .answer").wait_for(timeout=ANSWER_MS)
+    page.locator("#chat .turn.busy .answer", has_text="72,50").wait_for(timeout=ANSWER_MS)
     os.kill(process, signal.SIGKILL)
     told = answer(page)
     expect(told.get_by_role("alert")).to_contain_text("broke in the middle of the answer")
@@ -177,19 +190,6 @@ def process_at(endpoint: str) -> int:
         if b"engine.bench.simulator" in words and port.encode() in words:
             return int(folder.name)
     raise AssertionError(f"no simulator listens at {endpoint}")
-
-
-def test_an_answer_can_be_stopped_and_what_was_written_stays(open_page: Open) -> None:
-    page = open_page("de-DE")
-    choose(page, "slow")
-    ask(page, "Wie hoch ist der Semesterbeitrag bei der Rückmeldung?")
-    page.locator("#chat .turn.busy .answer").wait_for(timeout=ANSWER_MS)
-    page.get_by_role("button", name="Anhalten").click()
-    told = answer(page)
-    expect(told).to_contain_text("Angehalten.")
-    expect(page.get_by_role("button", name="Absenden")).to_be_visible()
-    page.reload()
-    expect(page.locator("#chat [data-testid=bot]")).to_contain_text("Angehalten.")
 
 
 def test_conversations_stay_in_the_browser_alone(open_page: Open) -> None:

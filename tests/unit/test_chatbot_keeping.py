@@ -18,11 +18,13 @@ from apps.chatbot.files import BadFile
 from apps.chatbot.history import Chat, Kept, Turn
 from apps.chatbot.modelchoice import choices
 from apps.chatbot.pace import Pace
+from apps.chatbot.talking import Talk
 from apps.chatbot.view import View
 from engine.errors import EndpointRefused
 from rag.answer import models
 from rag.answer.states import Past
-from tests.answering import ROW, Model
+from rag.answer.turn import Turns
+from tests.answering import ROW, Model, Shelf
 
 TURN = Turn(
     "What is the fee?", '<div class="turn">72 euros</div>', "72 euros [1]", "", "en", (), ("https://a.example/",)
@@ -229,3 +231,16 @@ async def test_feedback_that_does_not_get_through_is_told() -> None:
             raise EndpointRefused("no connection")
 
     assert not await feedback.send(Deaf(), "like", {"question": "q", "language": "de", "answer": "", "sources": []})
+
+
+def test_what_was_written_when_an_answer_was_stopped_is_kept_as_its_turn() -> None:
+    half = '<div class="turn busy" lang="de"><div class="answer"><p>Die Gebühr<script>x</script></p></div></div>'
+    shown = [
+        {"role": "user", "content": [{"type": "text", "text": "Wie hoch ist die Gebühr?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": half}]},
+    ]
+    update = Talk(Turns(Model(), Shelf()), Pace(), Model()).stopped(shown, None, "de")
+    [turn] = history.read(update["kept"]).chat.turns
+    assert turn.question == "Wie hoch ist die Gebühr?" and "Die Gebühr" in turn.said
+    assert turn.html.endswith('<p class="note">Angehalten.</p></div>') and "busy" not in turn.html
+    assert "script" not in turn.html
