@@ -104,6 +104,10 @@ class Calls(ABC):
         """What was said, the latest first."""
         return self._json("GET", "/api/feedback", kind=kind, limit=limit)
 
+    def feedback_counts(self, days: int = 30) -> Any:
+        """How often `like`, `dislike` and `refused` were said."""
+        return self._json("GET", "/api/feedback/counts", days=days)
+
     def health(self) -> Any:
         return self._json("GET", "/health")
 

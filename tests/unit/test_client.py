@@ -60,6 +60,7 @@ CALLS = {
         {"kind": "like", "question": "Why?", "language": "en"},
     ),
     "feedback_list": (("like",), "GET", "/api/feedback?kind=like&limit=100", None),
+    "feedback_counts": ((7,), "GET", "/api/feedback/counts?days=7", None),
     "verdict_counts": ((7,), "GET", "/api/verdicts/counts?days=7", None),
     "gpu_hours": (("2026-11-01",), "GET", "/api/gpu-hours?from=2026-11-01", None),
     "requests": ((5,), "GET", "/api/requests?limit=5", None),

@@ -60,7 +60,7 @@ def chunk(text: str, **more: object) -> dict:
 WORDS = ["Grüß", ' "usage": {"prompt_tokens": 99} ', "Gott\n\ndata: {}", ""]
 STREAM = [
     *(chunk(word) for word in WORDS),
-    chunk("", usage=None),
+    {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}], "usage": None},
     {"id": "c", "choices": [], "usage": USAGE},
     b"[DONE]",
 ]
@@ -75,6 +75,7 @@ def test_however_a_stream_is_cut_only_our_usage_is_taken_out_and_read(cuts):
     out += meter.feed(whole[begin:]) + meter.end()
     assert out == sse(*STREAM[:-2], b"[DONE]")
     assert meter.usage is not None and (meter.usage.prompt, meter.usage.completion) == (12, 3)
+    assert meter.finish == "length"
 
 
 @given(st.binary(max_size=300), st.integers(1, 300))
@@ -109,12 +110,12 @@ def test_the_usage_of_a_streamed_response_is_read():
 
 
 def test_the_usage_of_a_whole_answer_is_read_in_pieces_too():
-    answer = json.dumps(
-        {"choices": [{"message": {"content": '"usage": {"prompt_tokens": 9}'}}], "usage": USAGE}
-    ).encode()
+    said = '"usage": {"prompt_tokens": 9}, "finish_reason": "no"'
+    choice = {"message": {"content": said}, "finish_reason": "tool_calls"}
+    answer = json.dumps({"choices": [choice], "usage": USAGE}).encode()
     meter = Whole()
     assert meter.feed(answer[:20]) + meter.feed(answer[20:]) + meter.end() == answer
-    assert meter.usage is not None and meter.usage.prompt == 12
+    assert meter.usage is not None and meter.usage.prompt == 12 and meter.finish == "tool_calls"
 
 
 def test_of_a_large_answer_the_end_is_enough():
@@ -131,7 +132,7 @@ def test_of_a_large_answer_the_end_is_enough():
 def test_an_answer_without_usage_has_none(answer):
     meter = Whole()
     meter.feed(answer)
-    assert meter.usage is None
+    assert meter.usage is None and meter.finish == ""
 
 
 def test_usage_as_it_was_decoded():

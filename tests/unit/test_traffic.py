@@ -2,9 +2,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+import sqlalchemy as sa
 
 from engine.errors import ConfigurationError
-from engine.gateway.records import traffic
+from engine.gateway.records import database, traffic
 from engine.gateway.records.cells import BUCKETS_S, Histogram
 from engine.gateway.records.recording import Recorder
 
@@ -26,8 +27,8 @@ async def recorder(database_url):
         now[0] += 60
         await made.flush()
 
-    for latency_s in (0.02, 0.2, 0.2, 2.0):
-        made.record("k1", "sim", 200, latency_s, latency_s / 2, 10, 5)
+    for latency_s, finish in ((0.02, "stop"), (0.2, "length"), (0.2, "stop"), (2.0, "content_filter")):
+        made.record("k1", "sim", 200, latency_s, latency_s / 2, 10, 5, finish)
     made.record("k2", "sim", 200, 0.2, None, 1, 1)
     for status in (429, 404, 502, 499):
         made.record("k1", "sim", status, 0.1)
@@ -54,6 +55,8 @@ async def test_a_row_a_minute_tells_requests_errors_tokens_and_times(recorder):
     assert (first["prompt_tokens"], first["completion_tokens"]) == (41, 21)
     assert first["latency_s"]["count"] == 5 and first["ttft_s"]["count"] == 4
     assert first["latency_s"]["mean"] == pytest.approx(0.524) and 0.1 < first["latency_s"]["p50"] <= 0.25
+    assert first["finish_reasons"] == {"stop": 2, "length": 1, "tool_calls": 0, "other": 1}
+    assert first["per_token_s"]["count"] == 4 and first["per_token_s"]["mean"] == pytest.approx(0.0756, abs=1e-3)
     assert found[2]["bypasses"] == 1 and found[2]["latency_s"]["p50"] is None
     assert found[3]["latency_s"]["p99"] == BUCKETS_S[-1]
 
@@ -92,3 +95,18 @@ def test_a_histogram_tells_its_quantiles_within_a_bucket():
         histogram.observe(seconds)
     assert 0.025 < histogram.quantile(0.5) <= 0.05 and 0.5 < histogram.quantile(0.99) <= 1.0
     assert histogram.cumulative()[-1] == ("+Inf", 4.0)
+
+
+async def test_a_database_that_is_older_than_a_number_goes_on(recorder, database_url):
+    older = database.connect(database_url, database.records)
+    with older.begin() as connection:
+        for name in ("stop", "per_token_3", "per_token_sum_s"):
+            connection.execute(sa.text(f'ALTER TABLE traffic DROP COLUMN "{name}"'))
+    older.dispose()
+    newer = Recorder(database_url, now=lambda: (BEGIN + timedelta(minutes=26)).timestamp())
+    newer.record("k1", "sim", 200, 0.2, 0.1, 10, 11, "stop")
+    newer.record("k1", "sim", 200, 0.2, 0.1, 10, 11, "stop")
+    [row] = await ask(newer, end=BEGIN + timedelta(minutes=27))
+    assert row["requests"] == 11 and row["finish_reasons"]["stop"] == 2
+    assert (await ask(newer))[1]["finish_reasons"]["stop"] == 0
+    await newer.stop()

@@ -40,6 +40,13 @@ def router(journal: Journal) -> APIRouter:
     ) -> list[dict[str, Any]]:
         return await asyncio.to_thread(journal.feedback, limit, kind)
 
+    @api.get("/feedback/counts", tags=["Feedback"], summary="How often each kind was said", dependencies=admins)
+    async def feedback_counts(
+        days: int = Query(30, ge=1, le=365, description="as many as these, back from now"),
+    ) -> dict[str, int]:
+        since = datetime.now(UTC) - timedelta(days=days)
+        return {"days": days, **await asyncio.to_thread(journal.feedback_counts, since)}
+
     @api.get("/verdicts", tags=["Workflows"], summary="Outcomes of tribunals, the latest first", dependencies=admins)
     async def verdicts(
         outcome: Literal["accepted", "rejected", "bypassed"] | None = None,

@@ -7,6 +7,8 @@ TOKEN_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0
 LEFT = 499
 # Errors by kind: too many requests, other wrong requests, ours and the replica's failures, clients that left.
 ERRORS = ("overloaded", "refused", "failed", "left")
+# Why models ended their answers, as far as engines tell.
+FINISHES = ("stop", "length", "tool_calls", "other_end")
 
 
 class Histogram:
@@ -52,21 +54,29 @@ class Cell:
     """`latency` is of answers with status 200, `ttft` and `per_token` of streams."""
 
     __slots__ = (
-        "bypasses", "completion_tokens", "failed", "latency", "left", "overloaded", "per_token", "prompt_tokens",
-        "refused", "requests", "ttft",
+        "bypasses", "completion_tokens", "failed", "latency", "left", "length", "other_end", "overloaded", "per_token",
+        "prompt_tokens", "refused", "requests", "stop", "tool_calls", "ttft",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.requests = self.prompt_tokens = self.completion_tokens = self.bypasses = 0
         self.overloaded = self.refused = self.failed = self.left = 0
+        self.stop = self.length = self.tool_calls = self.other_end = 0
         self.latency, self.ttft = Histogram(), Histogram()
         self.per_token = Histogram(TOKEN_BUCKETS_S)
 
-    def count(self, status: int, latency_s: float, ttft_s: float | None, prompt: int, completion: int) -> None:
-        """One request that has ended; `ttft_s` is None where it was not streamed."""
+    def count(
+        self, status: int, latency_s: float, ttft_s: float | None, prompt: int, completion: int, finish: str = ""
+    ) -> None:
+        """One request that has ended; `ttft_s` is None where it was not streamed, `finish` the engine's word."""
         self.requests += 1
         self.prompt_tokens += prompt
         self.completion_tokens += completion
+        if finish == "stop":
+            self.stop += 1
+        elif finish:
+            kind = finish if finish in FINISHES else "other_end"
+            setattr(self, kind, getattr(self, kind) + 1)
         if status < 400:
             self.latency.observe(latency_s)
             if ttft_s is not None:
@@ -83,7 +93,7 @@ class Cell:
             self.failed += 1
 
     def add(self, other: "Cell") -> None:
-        for name in ("requests", "prompt_tokens", "completion_tokens", "bypasses", *ERRORS):
+        for name in ("requests", "prompt_tokens", "completion_tokens", "bypasses", *ERRORS, *FINISHES):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("latency", "ttft", "per_token"):
             getattr(self, name).add(getattr(other, name))

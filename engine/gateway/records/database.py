@@ -62,7 +62,8 @@ def add(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any
 def _adding(table: sa.Table, dialect: str) -> Any:
     insert = (postgresql if dialect == "postgresql" else sqlite).insert(table)
     keys = [column.name for column in table.primary_key]
-    sums = {c.name: c + insert.excluded[c.name] for c in table.columns if c.name not in keys}
+    # A column that is younger than its row holds nothing there.
+    sums = {c.name: sa.func.coalesce(c, 0) + insert.excluded[c.name] for c in table.columns if c.name not in keys}
     return insert.on_conflict_do_update(index_elements=keys, set_=sums)
 
 

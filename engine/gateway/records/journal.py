@@ -81,6 +81,14 @@ class Journal:
         """The latest first."""
         return list(self._rows(FEEDBACK, limit, kind))
 
+    def feedback_counts(self, since: datetime) -> dict[str, int]:
+        """How often each kind was said since then."""
+        kind, at = FEEDBACK.c.kind, FEEDBACK.c.at
+        wanted = sa.select(kind, sa.func.count()).where(at >= _text(since)).group_by(kind)
+        with self._told(), self._engine.connect() as connection:
+            found = {str(name): int(count) for name, count in connection.execute(wanted)}
+        return {name: found.get(name, 0) for name in KINDS}
+
     def close(self) -> None:
         self._engine.dispose()
 

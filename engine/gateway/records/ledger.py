@@ -98,14 +98,16 @@ class Ledger:
             counts.failed(ended.name, ended.error)
         if ended.head_s is not None:
             counts.answered(ended.name, ended.head_s)
-        usage = ended.meter.usage if ended.meter is not None and ended.status < 400 else None
+        meter = ended.meter if ended.status < 400 else None
+        usage = meter.usage if meter is not None else None
         prompt, completion = (usage.prompt, usage.completion) if usage else (0, 0)
+        finish = meter.finish if meter is not None else ""
         if key is not None and not ended.apart:
-            recorder.record(key.id, ended.name, ended.status, ended.latency_s, ended.ttft_s, prompt, completion)
+            recorder.record(key.id, ended.name, ended.status, ended.latency_s, ended.ttft_s, prompt, completion, finish)
         if recorder.logs:
-            recorder.line(self._line(ended, at, prompt, completion))
+            recorder.line(self._line(ended, at, prompt, completion, finish))
 
-    def _line(self, ended: Ended, at: str, prompt: int, completion: int) -> Line:
+    def _line(self, ended: Ended, at: str, prompt: int, completion: int, finish: str) -> Line:
         return Line(
             at,
             ended.request_id.decode(),
@@ -122,4 +124,5 @@ class Ledger:
             ended.label.decode(),
             ended.error,
             ended.body.decode(errors="replace") if self._recorder.logs_prompts else "",
+            finish,
         )

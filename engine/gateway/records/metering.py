@@ -25,6 +25,7 @@ EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 _event_end = re.compile(rb"\r?\n\r?\n")
 # Strings escape their quotes, so these find no usage that a model wrote.
 _told = re.compile(rb'"usage"\s*:\s*\{').search
+_finish = re.compile(rb'"finish_reason"\s*:\s*"([a-z_]{1,30})"')
 _usage = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 
 
@@ -97,29 +98,41 @@ class Whole:
 
     @property
     def usage(self) -> Usage | None:
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        data = self._data
         return _found(data) if self._size > LONGEST_PARSED else _read(data)
+
+    @property
+    def finish(self) -> str:
+        """Why the model ended its answer, in the engine's word; empty where it tells none."""
+        return _finished(self._data)
+
+    @property
+    def _data(self) -> bytes:
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
 
 class Events:
-    """Of a stream: `feed` gives what the client shall see, `usage` the last that was told.
+    """Of a stream: `feed` gives what the client shall see, `usage` the last that was told, `finish` why it ended.
 
     With `ours` the event that carries only the usage is ours, and is taken out. Whole events go through as they come;
-    only the beginning of one that is not whole yet is held back.
+    only the beginning of one that is not whole yet is held back. The reason of the end comes with the usage or in what
+    was passed just before it, and is looked for only then.
     """
 
-    __slots__ = ("_held", "_ours", "usage")
+    __slots__ = ("_held", "_ours", "_passed", "finish", "usage")
 
     def __init__(self, ours: bool) -> None:
         self._ours = ours
-        self._held = b""
+        self._held = self._passed = b""
         self.usage: Usage | None = None
+        self.finish = ""
 
     def feed(self, data: bytes) -> bytes:
         if self._held:
             data = self._held + data
             self._held = b""
         if data.endswith(EVENT_ENDS) and _told_at(data) < 0:
+            self._passed = data
             return data
         return self._read(data)
 
@@ -133,9 +146,12 @@ class Events:
         self._held = data[whole:]
         data = data[:whole]
         if (at := _told_at(data)) >= 0:
+            self.finish = _finished(self._passed[-TAIL:] + data) or self.finish
             first = _end_of_events(data[:at])
             begins = [first, *(end.end() for end in _event_end.finditer(data, first)), whole]
             data = data[:first] + b"".join(self._event(data[begin:end]) for begin, end in pairwise(begins))
+        elif data:
+            self._passed = data
         if len(self._held) > LONGEST_EVENT:
             data += self._held
             self._held = b""
@@ -180,6 +196,11 @@ def _end_of_events(data: bytes) -> int:
     end = end if end > 1 else 0
     crlf = data.rfind(b"\r\n\r\n", max(0, end - 3))
     return crlf + 4 if crlf >= 0 else end
+
+
+def _finished(data: bytes) -> str:
+    found = _finish.search(data)
+    return found[1].decode() if found else ""
 
 
 def _read(data: bytes) -> Usage | None:

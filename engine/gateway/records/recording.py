@@ -66,9 +66,10 @@ class Recorder:
         ttft_s: float | None = None,
         prompt: int = 0,
         completion: int = 0,
+        finish: str = "",
     ) -> None:
         """One request that has ended. Only names of deployments may stand as `model`, or nothing."""
-        self._cell(key_id, model).count(status, latency_s, ttft_s, prompt, completion)
+        self._cell(key_id, model).count(status, latency_s, ttft_s, prompt, completion, finish)
         if prompt or completion:
             self._tokens[key_id] = self._tokens.get(key_id, 0) + prompt + completion
 

@@ -15,7 +15,7 @@ READ = 16 * 1024 * 1024
 
 
 class Line(msgspec.Struct, omit_defaults=True, gc=False):
-    """One request that has ended at a time in UTC; `prompt` is the body, where it is logged."""
+    """One request that has ended at a time in UTC; `prompt` is the body, where it is logged, `finish` how it ended."""
 
     at: str
     id: str
@@ -32,6 +32,7 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
     replica: str = ""
     error: str = ""
     prompt: str = ""
+    finish: str = ""
 
 
 encoded = msgspec.json.Encoder().encode

@@ -7,25 +7,27 @@ import sqlalchemy as sa
 
 from engine.errors import ConfigurationError
 from engine.gateway.records import database
-from engine.gateway.records.cells import BUCKETS_S, ERRORS, Cell, Cells, Histogram
+from engine.gateway.records.cells import BUCKETS_S, ERRORS, FINISHES, TOKEN_BUCKETS_S, Cell, Cells, Histogram
 
 KEEP_DAYS = 30
 MOST_STEPS = 3000
 By = Literal["model", "key", "both", "none"]
-NUMBERS = ("requests", "prompt_tokens", "completion_tokens", "bypasses", *ERRORS)
+NUMBERS = ("requests", "prompt_tokens", "completion_tokens", "bypasses", *ERRORS, *FINISHES)
 LATENCY = tuple(f"latency_{i}" for i in range(len(BUCKETS_S) + 1))
 TTFT = tuple(f"ttft_{i}" for i in range(len(BUCKETS_S) + 1))
+PER_TOKEN = tuple(f"per_token_{i}" for i in range(len(TOKEN_BUCKETS_S) + 1))
 table = sa.Table(
     "traffic",
     database.records,
     sa.Column("minute", sa.BigInteger, primary_key=True),
     sa.Column("key_id", sa.String(200), primary_key=True),
     sa.Column("model", sa.String(200), primary_key=True),
-    *(sa.Column(name, sa.BigInteger, nullable=False) for name in (*NUMBERS, *LATENCY, *TTFT)),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in (*NUMBERS, *LATENCY, *TTFT, *PER_TOKEN)),
     sa.Column("latency_sum_s", sa.Float, nullable=False),
     sa.Column("ttft_sum_s", sa.Float, nullable=False),
+    sa.Column("per_token_sum_s", sa.Float, nullable=False),
 )
-ADDED = (*NUMBERS, *LATENCY, *TTFT, "latency_sum_s", "ttft_sum_s")
+ADDED = (*NUMBERS, *LATENCY, *TTFT, *PER_TOKEN, "latency_sum_s", "ttft_sum_s", "per_token_sum_s")
 
 
 def write(connection: sa.Connection, cells: Cells) -> None:
@@ -64,7 +66,8 @@ def traffic(
     groups: list[sa.ColumnElement[Any]] = [at.label("minute")]
     groups += [table.c.model] if by in ("model", "both") else []
     groups += [table.c.key_id] if by in ("key", "both") else []
-    sums = [sa.func.sum(table.c[name]).label(name) for name in ADDED]
+    # Rows that are older than a column hold nothing there.
+    sums = [sa.func.coalesce(sa.func.sum(table.c[name]), 0).label(name) for name in ADDED]
     wanted = sa.select(*groups, *sums).where(table.c.minute >= minute_of(begin), table.c.minute < minute_of(end))
     for column, value in ((table.c.model, model), (table.c.key_id, key_id)):
         wanted = wanted if value is None else wanted.where(column == value)
@@ -87,8 +90,10 @@ def _row(cell: Cell) -> dict[str, Any]:
         **{name: getattr(cell, name) for name in NUMBERS},
         **dict(zip(LATENCY, cell.latency.counts, strict=True)),
         **dict(zip(TTFT, cell.ttft.counts, strict=True)),
+        **dict(zip(PER_TOKEN, cell.per_token.counts, strict=True)),
         "latency_sum_s": cell.latency.sum_s,
         "ttft_sum_s": cell.ttft.sum_s,
+        "per_token_sum_s": cell.per_token.sum_s,
     }
 
 
@@ -97,15 +102,17 @@ def _told(row: Any) -> dict[str, Any]:
     return {
         "at": at.isoformat().replace("+00:00", "Z"),
         **{name: row[name] for name in ("model", "key_id") if name in row},
-        **{name: int(row[name]) for name in NUMBERS if name not in ERRORS},
+        **{name: int(row[name]) for name in NUMBERS if name not in (*ERRORS, *FINISHES)},
         "errors": {kind: int(row[kind]) for kind in ERRORS},
+        "finish_reasons": {kind.removesuffix("_end"): int(row[kind]) for kind in FINISHES},
         "latency_s": _shape([int(row[name]) for name in LATENCY], row["latency_sum_s"]),
         "ttft_s": _shape([int(row[name]) for name in TTFT], row["ttft_sum_s"]),
+        "per_token_s": _shape([int(row[name]) for name in PER_TOKEN], row["per_token_sum_s"], TOKEN_BUCKETS_S),
     }
 
 
-def _shape(counts: list[int], sum_s: float) -> dict[str, Any]:
-    histogram = Histogram()
+def _shape(counts: list[int], sum_s: float, bounds: tuple[float, ...] = BUCKETS_S) -> dict[str, Any]:
+    histogram = Histogram(bounds)
     histogram.counts, total = counts, sum(counts)
     quantiles = {f"p{round(share * 100)}": histogram.quantile(share) for share in (0.5, 0.95, 0.99)}
     return {"count": total, "mean": sum_s / total if total else None, **quantiles, "buckets": counts}

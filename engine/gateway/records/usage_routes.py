@@ -12,7 +12,7 @@ from engine.errors import ConfigurationError
 from engine.gateway.access import admin_key, any_key
 from engine.gateway.keys import Key, Keys
 from engine.gateway.records import accounting
-from engine.gateway.records.cells import BUCKETS_S
+from engine.gateway.records.cells import BUCKETS_S, TOKEN_BUCKETS_S
 from engine.gateway.records.ledger import Ledger
 from engine.gateway.records.traffic import By, minute_of, traffic
 
@@ -59,7 +59,8 @@ def router(ledger: Ledger, keys: Keys) -> APIRouter:
         until = _utc(end) if end else datetime.now(UTC) + timedelta(minutes=1)
         since = _utc(begin) if begin else until - TRAFFIC_BEFORE
         rows = await ledger.ask(lambda connection: traffic(connection, since, until, step, by, model, key))
-        return {"object": "traffic", "step_s": step, "buckets_s": BUCKETS_S, "data": rows}
+        bounds = {"buckets_s": BUCKETS_S, "token_buckets_s": TOKEN_BUCKETS_S}
+        return {"object": "traffic", "step_s": step, **bounds, "data": rows}
 
     return api
 
