@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from engine.own_apps import OWN_APPS, launch_request
 from tests.processes import require
@@ -70,6 +70,8 @@ class Console:
 
     def type(self, label: str, value: str) -> None:
         box = self.page.get_by_label(label, exact=True)
+        # What was there before stays until all of a screen is drawn anew.
+        expect(box).to_have_count(1, timeout=TIMEOUT_MS)
         box.fill(value)
         box.press("Enter")
 

@@ -207,6 +207,15 @@ def test_limits_of_a_key_are_taken_and_shown(capsys: pytest.CaptureFixture[str])
     assert main(["keys", "create", "--name", "demo", "--rpm", "0"]) == 2
 
 
+def test_a_keys_limits_are_changed_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "create", "--name", "demo", "--rpm", "5", "--parallel", "2", "--json"]) == 0
+    id = json.loads(capsys.readouterr().out)["id"]
+    assert main(["keys", "limit", id, "--rpm", "0", "--models", "llama, phi"]) == 0
+    assert capsys.readouterr().out == "demo: llama, phi, 2 parallel\n"
+    assert main(["keys", "limit", "none", "--rpm", "1"]) == 2
+    assert "unknown key 'none'" in failed(capsys)
+
+
 def test_usage_without_a_gateway_is_read_from_the_database(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", "create", "--name", "demo", "--json"]) == 0
     key_id = json.loads(capsys.readouterr().out)["id"]

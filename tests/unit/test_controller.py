@@ -495,3 +495,13 @@ def test_the_log_is_that_of_the_newest_attempt(world: World) -> None:
 def test_rendering_submits_and_keeps_nothing(world: World) -> None:
     script = world.controller.render(LaunchRequest(model="simulator", name="sim"))
     assert script.startswith("#!/bin/bash") and world.look() is None and world.scheduler.of("submit") == []
+
+
+def test_a_launch_that_is_asked_again_with_its_number_launches_nothing(world: World) -> None:
+    first = world.launch(request_id="r1")
+    again = world.launch(request_id="r1")
+    assert again.deployment == first.deployment and len(world.scheduler.jobs()) == 1
+    with pytest.raises(Conflict):
+        world.launch(request_id="r2")
+    with pytest.raises(Conflict):
+        world.launch()

@@ -118,3 +118,16 @@ def test_a_folder_that_nginx_could_not_name_is_refused() -> None:
 def test_two_apps_cannot_have_one_path() -> None:
     with pytest.raises(ConfigurationError, match="both one and two"):
         rendered(*(status(deployment(name, "app", path="/x/")) for name in ("one", "two")))
+
+
+def test_an_excerpt_shows_one_deployment_and_none_of_its_secrets() -> None:
+    found = [status(deployment("llama"), ready(0, "n1", 9000)), status(deployment("llama-2"), ready(0, "n2", 9001))]
+    whole = nginx_conf.nginx(
+        found, home=Path("/engine/nginx"), host="127.0.0.1", port=8080, gateway="127.0.0.1:8000", templates=TEMPLATES
+    )
+    shown = nginx_conf.excerpt(whole, "llama")
+    assert "upstream deployment_llama {" in shown and "server n1:9000" in shown
+    assert "location /deployments/llama/v1/" in shown
+    assert "llama-2" not in shown and "n2:9001" not in shown
+    assert "replica-key" not in shown and "access-token" not in shown
+    assert nginx_conf.excerpt(whole, "nothing") == ""
