@@ -19,7 +19,10 @@ from engine.settings import Settings
 from tests.fakes import deployment
 from tests.processes import Server, simulator
 
-QUICK = Pace(least_s=0.3, cycles=5.0, warm_cycles=1.5, patience_s=10.0)
+# A test must bear that others use this machine at the same time: hence many attempts.
+QUICK = Pace(least_s=0.3, cycles=5.0, warm_cycles=1.5, patience_s=10.0, attempts=12)
+# Where no trial can become valid.
+FEW = replace(QUICK, attempts=3)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from engine.capacity import Cards
 from engine.errors import Conflict, GatewayError
 from tests.processes import simulator
 from tests.serving import Engine, engine, until
-from tests.sweeping import served
+from tests.sweeping import FEW, served
 
 
 def test_a_sweep_finds_the_slots_and_leaves_a_card(tmp_path):
@@ -50,7 +50,7 @@ def test_prompts_have_the_papers_length_by_the_servers_own_count(tmp_path):
 
 def test_errors_at_high_load_end_the_doubling_and_are_told(tmp_path):
     with served(tmp_path, "--capacity", "8", "--latency-ms", "100", "--fail-above", "3") as world:
-        sweep = world.run(world.experiment())
+        sweep = world.run(world.experiment(), FEW)
     assert any(trial.valid for trial in sweep.trials if trial.concurrency == 2)
     beyond = [trial for trial in sweep.trials if trial.concurrency > 3]
     assert {trial.concurrency for trial in beyond} == {4}
@@ -61,7 +61,7 @@ def test_errors_at_high_load_end_the_doubling_and_are_told(tmp_path):
 
 def test_a_server_whose_speed_drifts_gives_no_silent_number(tmp_path):
     with served(tmp_path, "--capacity", "4", "--latency-ms", "40", "--drift-per-s", "0.3") as world:
-        sweep = world.run(world.experiment(max_concurrency=2))
+        sweep = world.run(world.experiment(max_concurrency=2), FEW)
     told = [reason for trial in sweep.trials for reason in trial.why_not]
     assert any("drifted" in reason for reason in told), told
     assert any("invalid" in warning or "changed by" in warning for warning in sweep.warnings)
@@ -78,7 +78,7 @@ def test_a_load_generator_that_is_the_limit_says_so(tmp_path):
     with served(tmp_path, "--capacity", "4", "--latency-ms", "40") as world:
         busy.start()
         try:
-            sweep = world.run(world.experiment(max_concurrency=1))
+            sweep = world.run(world.experiment(max_concurrency=1), FEW)
         finally:
             ended.set()
             busy.join(10)
@@ -103,7 +103,8 @@ def test_a_replica_that_dies_makes_its_trial_invalid_and_the_sweep_goes_on_with_
         sweep = world.run(world.experiment())
         watching.join(10)
     invalid = [trial for trial in sweep.trials if not trial.valid]
-    assert invalid and any("replica" in reason for reason in invalid[0].why_not), [t.why_not for t in invalid]
+    told = [reason for trial in invalid for reason in trial.why_not]
+    assert any("replica" in reason for reason in told), told
     assert sweep.serialisation is not None and sweep.serialisation.concurrency == pytest.approx(2, rel=0.1)
     assert any("invalid" in warning for warning in sweep.warnings)
 

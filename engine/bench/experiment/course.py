@@ -22,8 +22,6 @@ from engine.errors import NotReadyInTime
 from engine.experiments import Options
 from engine.fleet.deployments import folder
 
-# A level that gave no valid trial in so many attempts is given up.
-ATTEMPTS = 3
 # A sweep takes the larger of these; beyond it nothing is extended and nothing refined any more.
 BUDGET_S, BUDGET_LATENCIES = 120.0, 600.0
 # The fit moves a little with each refinement; this many chase it.
@@ -88,7 +86,7 @@ class Course:
         queue = list(wanted)
         while queue:
             want = queue.pop(0)
-            if self._failed[want[0]] >= ATTEMPTS:
+            if self._failed[want[0]] >= self._pace.attempts:
                 continue
             trial = await self._trial(want, queue)
             if not trial.valid:
@@ -96,12 +94,12 @@ class Course:
 
     def _doubles(self, level: int) -> bool:
         """Whether a level is the next doubling, not yet given up."""
-        return self._failed[level] < ATTEMPTS and all(trial.concurrency < level for trial in self.trials)
+        return self._failed[level] < self._pace.attempts and all(trial.concurrency < level for trial in self.trials)
 
     def _lacking(self, levels: Iterable[int]) -> list[Want]:
         done = {(trial.concurrency, trial.repeat) for trial in self.trials if trial.valid}
         wanted = ((level, repeat) for level in sorted(levels) for repeat in range(self._options.repeats))
-        return [want for want in wanted if want not in done and self._failed[want[0]] < ATTEMPTS]
+        return [want for want in wanted if want not in done and self._failed[want[0]] < self._pace.attempts]
 
     async def _trial(self, want: Want, queue: list[Want]) -> Trial:
         """One trial, judged and written down; a doubling that is invalid is tried again at once."""

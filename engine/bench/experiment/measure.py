@@ -31,6 +31,7 @@ class Pace:
 
     The warm-up lasts `warm_cycles` after the last user has begun. The window lasts `cycles`, and `least_s` where that
     is no more than `more_cycles`; where its intervals are too wide it is extended up to `most_extension` times that.
+    A level with so many invalid `attempts` is given up.
     """
 
     warm_cycles: float = 2.0
@@ -40,6 +41,7 @@ class Pace:
     most_extension: float = 3.0
     request_timeout_s: float = 600.0
     patience_s: float = 60.0
+    attempts: int = 3
 
     def window_s(self, latency_s: float) -> float:
         return max(self.cycles * latency_s, min(self.more_cycles * latency_s, self.least_s))
