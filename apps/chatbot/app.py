@@ -12,7 +12,8 @@ from apps.chatbot.screen import Screen, in_language
 from apps.chatbot.talking import Talk, Update
 from apps.chatbot.texts import of_browser, texts
 from rag.answer.states import Language
-from rag.answer.turn import Asks, Finds, Turns
+from rag.answer.turn import Finds, Turns
+from rag.answer.writing import Asks
 
 # Chats that are answered at once, and those that may wait for it; beyond that Gradio says that it is full.
 AT_ONCE = 100

@@ -4,15 +4,13 @@ import asyncio
 import functools
 import io
 import os
-import threading
 from typing import Any
 
-_ONE_AT_A_TIME = threading.Lock()
 LINES_APART = 0.6
 
 
 async def recognised(pictures: tuple[bytes, ...]) -> str:
-    """The lines of text in the pictures, from top to bottom; about a second a screenshot, one picture at a time."""
+    """The lines of text in the pictures, from top to bottom; about a second a screenshot. One call at a time."""
     return "\n\n".join([text for one in pictures if (text := await asyncio.to_thread(_recognise, one))])
 
 
@@ -20,8 +18,7 @@ def _recognise(picture: bytes) -> str:
     import numpy as np
     from PIL import Image
 
-    with _ONE_AT_A_TIME:
-        found = _engine()(np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))[:, :, ::-1])
+    found = _engine()(np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))[:, :, ::-1])
     if found.txts is None:
         return ""
     return "\n".join(_lines(list(zip(found.boxes, found.txts, strict=True))))

@@ -4,7 +4,7 @@ Nothing of a conversation outlives its event on the server, but for the files of
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import gradio as gr
 import nh3
 
 from apps.chatbot import feedback, files, history, rendering
+from apps.chatbot.asking import Asking
 from apps.chatbot.files import Attached, BadFile
 from apps.chatbot.history import Kept, Turn
 from apps.chatbot.markup import ours
@@ -22,12 +23,12 @@ from apps.chatbot.recognition import recognised
 from apps.chatbot.texts import texts
 from apps.chatbot.view import View, after
 from engine.errors import EngineError
-from rag.answer.states import Document, Failed, Language, Question
+from rag.answer.states import Failed, Language
 from rag.answer.turn import Turns
 
 # Of so many questions the files stay at hand, to ask them again.
 FILES_OF_TURNS = 3
-LONGEST_QUESTION = 8000
+FILES_AT_ONCE = 2
 MODELS_TIMEOUT_S = 3.0
 
 Update = dict[str, Any]
@@ -40,6 +41,8 @@ class Talk:
 
     def __init__(self, turns: Turns, pace: Pace, client: Any) -> None:
         self._turns, self._pace, self._client = turns, pace, client
+        # They wait here, and not in the threads that the searches of all chats share.
+        self._recognising, self._opening = asyncio.Semaphore(1), asyncio.Semaphore(FILES_AT_ONCE)
 
     async def send(
         self, message: Any, stored: Any, model: str, tribunal: bool, language: Language, attached: dict[str, Attached]
@@ -53,7 +56,8 @@ class Talk:
         if len(paths) > files.MOST_FILES:
             gr.Warning(say("too_many", n=files.MOST_FILES))
         try:
-            given = await asyncio.to_thread(files.read, paths)
+            async with self._opening:
+                given = await asyncio.to_thread(files.read, paths)
         except BadFile as error:
             gr.Warning(say(error.why, name=error.name))
             return
@@ -106,14 +110,15 @@ class Talk:
         kept = kept.with_turn(Turn(question, html, said, language=language))
         return {"chat": kept.chat.messages(), **self._kept(kept), "box": READY}
 
-    async def _read_pictures(self, asking: "Asking") -> bool:
+    async def _read_pictures(self, asking: Asking) -> bool:
         """The pictures' text takes their place; False where there is none."""
-        asking.recognised = await recognised(asking.given.pictures)
+        async with self._recognising:
+            asking.recognised = await recognised(asking.given.pictures)
         if not asking.recognised:
             gr.Warning(texts(asking.language)("nothing_recognised"))
         return bool(asking.recognised)
 
-    async def _answered(self, asking: "Asking", attached: dict[str, Attached]) -> AsyncGenerator[Update, None]:
+    async def _answered(self, asking: Asking, attached: dict[str, Attached]) -> AsyncGenerator[Update, None]:
         kept, before = asking.kept, asking.kept.chat.messages()
         mine = {"role": "user", "content": history.asked(asking.text, asking.names)}
         view = View(asking.language)
@@ -143,7 +148,7 @@ class Talk:
         if view.refused:
             await feedback.refused(self._client, view.refused)
 
-    async def _views(self, asking: "Asking") -> AsyncGenerator[View, None]:
+    async def _views(self, asking: Asking) -> AsyncGenerator[View, None]:
         view = View(asking.language, recognised=asking.recognised)
         yield view
         async with aclosing(self._turns.ask(asking.question)) as states:
@@ -158,7 +163,7 @@ class Talk:
             "chats": gr.update(choices=titles, value=kept.current or None, visible=bool(titles)),
         }
 
-    def _offers(self, view: View, asking: "Asking") -> Update:
+    def _offers(self, view: View, asking: Asking) -> Update:
         """What can be done about what went wrong: once more, a model that sees, text recognition."""
         failed: Failed | None = view.failed
         say, offer = texts(asking.language), failed.offer if failed else ""
@@ -189,45 +194,6 @@ class Talk:
     def opened(self, stored: Any, id: str) -> Update:
         kept = history.read(stored).opened(id)
         return {"chat": kept.chat.messages(), **self._kept(kept), "offers": gr.update(visible=False)}
-
-
-class Asking:
-    """One question with everything around it."""
-
-    def __init__(
-        self,
-        kept: Kept,
-        text: str,
-        given: Attached,
-        names: Sequence[str],
-        model: str,
-        tribunal: bool,
-        language: Language,
-    ) -> None:
-        self.kept, self.text, self.given, self.names = kept, text[:LONGEST_QUESTION], given, tuple(names)
-        self.model, self.tribunal, self.language = model or "", bool(tribunal), language
-        self.recognised = ""
-
-    @property
-    def question(self) -> Question:
-        text = self.text or ("Was ist das?" if self.language == "de" else "What is this?")
-        past = self.kept.chat.past
-        pictures, documents = self.given.urls, self.given.documents
-        if self.recognised:
-            pictures, documents = (), (*documents, Document(texts(self.language)("recognised"), self.recognised))
-        return Question(text, self.model, self.language, past, pictures, documents, self.tribunal)
-
-    def turn(self, view: View) -> Turn:
-        answer = view.answer
-        return Turn(
-            self.text,
-            rendering.message(view, self.language),
-            view.said,
-            view.searched or (answer.searched if answer else ""),
-            view.language,
-            self.names,
-            tuple(one.passage.url for one in answer.citations) if answer else (),
-        )
 
 
 def _place(kept: Kept, index: int) -> str:
