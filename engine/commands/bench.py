@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from engine import experiments
-from engine.commands.output import say, settings
+from engine.terminal import say, settings
 
 app = typer.Typer(help="Measure where deployments saturate.")
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine import experiments, presence
-from engine.commands.output import Json, ago, print_json, print_table, say, settings
 from engine.errors import ConfigurationError, EngineError, UnknownName
 from engine.experiments import Experiment, Options
 from engine.fleet import store
 from engine.settings import Settings
+from engine.terminal import Json, ago, print_json, print_table, say, settings
 
 if TYPE_CHECKING:
     from engine.bench.experiment.aim import Access

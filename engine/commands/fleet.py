@@ -10,13 +10,13 @@ from engine import presence
 from engine.capacity import Cards
 from engine.client import EngineClient
 from engine.commands import request
-from engine.commands.output import Json, ago, print_json, print_table, say, settings
 from engine.errors import ConfigurationError, EngineError, UnknownName
 from engine.fleet import store
 from engine.fleet.deployments import Deployment
 from engine.fleet.lock import process_is_gone
 from engine.fleet.status import status_json
 from engine.launching import describe, operator, stop_and_wait, wait_ready
+from engine.terminal import Json, ago, print_json, print_table, say, settings
 
 Name = Annotated[str, typer.Argument(help="The deployment's name.")]
 Timeout = Annotated[float, typer.Option(help="Give up waiting after this many seconds.")]

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.commands.output import Json, print_json, print_table, settings
 from engine.gateway.keys import NO_LIMITS, Key, Keys, Limits
 from engine.settings import require_local_disk
+from engine.terminal import Json, print_json, print_table, settings
 
 app = typer.Typer(help="Who may use the gateway.")
 

@@ -11,9 +11,9 @@ import typer
 from engine import presence
 from engine.client import EngineClient
 from engine.commands import request
-from engine.commands.output import Json, ago, print_json, print_table, settings
 from engine.errors import EngineError, GatewayError
 from engine.launching import operator
+from engine.terminal import Json, ago, print_json, print_table, settings
 
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="UTC.")]
 

@@ -11,10 +11,10 @@ import typer
 from engine import experiments, presence
 from engine.client import EngineClient
 from engine.commands.experiment import INTERRUPTED, measure
-from engine.commands.output import Json, print_json, print_table, say, settings
 from engine.errors import EngineError
 from engine.experiments import Options
 from engine.launching import operator, stop_and_wait, wait_ready
+from engine.terminal import Json, print_json, print_table, say, settings
 
 if TYPE_CHECKING:
     from engine.bench.experiment.paper import Figure

@@ -14,7 +14,6 @@ import typer
 from engine import own_apps, presence
 from engine.catalogue import Catalogue
 from engine.client import EngineClient
-from engine.commands.output import Json, print_json, print_table, say, settings
 from engine.errors import Conflict, EngineError
 from engine.fleet.lock import process_is_gone
 from engine.gateway.keys import Keys
@@ -22,6 +21,7 @@ from engine.launching import operator, stop_and_wait, wait_ready
 from engine.serve import Supervisor
 from engine.settings import SCHEDULERS, Settings
 from engine.site import Site
+from engine.terminal import Json, print_json, print_table, say, settings
 from engine.worker import schedulers
 
 DEFAULT_MODEL = "smollm2-135m"

@@ -12,7 +12,6 @@ import typer
 from engine import presence
 from engine.catalogue import Catalogue, missing_source
 from engine.commands import request
-from engine.commands.output import Json, print_json, print_table, settings
 from engine.errors import EngineError
 from engine.fleet.nginx import Nginx
 from engine.fleet.request import LaunchRequest
@@ -20,6 +19,7 @@ from engine.fleet.schedulers.slurm import Slurm
 from engine.ports import is_free
 from engine.settings import Settings, require_local_disk
 from engine.site import Site
+from engine.terminal import Json, print_json, print_table, settings
 from engine.worker import make_controller, schedulers
 
 

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from engine import presence
-from engine.commands.output import Json, print_json, print_table, settings
 from engine.gateway.keys import Keys
 from engine.gateway.records import accounting
 from engine.launching import operator
 from engine.settings import Settings, require_local_disk
+from engine.terminal import Json, print_json, print_table, settings
 
 EVERYTHING: tuple[accounting.By, ...] = ("day", "key", "model")
 

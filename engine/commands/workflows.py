@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from engine.commands.output import Json, ago, print_json, print_table, settings
 from engine.gateway.records.journal import Journal
 from engine.settings import require_local_disk
+from engine.terminal import Json, ago, print_json, print_table, settings
 from engine.workflows.laws import load_laws
 
 

@@ -10,7 +10,8 @@ import typer
 
 from engine.errors import CrawlError
 from engine.settings import Settings
-from rag.commands.output import Json, print_json, print_table, say, settings
+from engine.terminal import Json, print_json, print_table, say
+from rag.commands.local import settings
 from rag.crawl.store import kept
 from rag.evaluate.beir import load
 from rag.evaluate.regression import regression_check

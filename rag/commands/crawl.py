@@ -10,7 +10,8 @@ import typer
 
 from engine.errors import ConfigurationError, CrawlError
 from engine.settings import Settings
-from rag.commands.output import Json, print_json, print_table, say, settings
+from engine.terminal import Json, print_json, print_table, say
+from rag.commands.local import settings
 from rag.crawl import process, report
 from rag.crawl.options import CrawlOptions
 from rag.crawl.report import CrawlStatus

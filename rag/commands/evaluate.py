@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rag.commands.output import Json, print_json, say, settings
+from engine.terminal import Json, print_json, say
+from rag.commands.local import settings
 from rag.evaluate.beir import load
 from rag.evaluate.compare import evaluate as compare
 from rag.evaluate.metrics import METRICS

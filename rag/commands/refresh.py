@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from rag.commands import build, crawl
-from rag.commands.output import settings
+from rag.commands.local import settings
 from rag.crawl import report
 from rag.crawl.store import folder_of
 

@@ -8,7 +8,7 @@ import typer
 from engine.errors import Conflict, IndexMissing
 from rag import sample as shipped
 from rag.commands.build import Index
-from rag.commands.output import settings
+from rag.commands.local import settings
 from rag.index.generations import Generations
 from rag.retrieve.retriever import index_folder
 

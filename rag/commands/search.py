@@ -6,8 +6,9 @@ from typing import Annotated, get_args
 import orjson
 import typer
 
+from engine.terminal import Json
 from rag.commands.build import Index
-from rag.commands.output import Json, settings
+from rag.commands.local import settings
 from rag.retrieve.passage import Found, Way
 from rag.retrieve.retriever import Retriever, index_folder
 

@@ -8,7 +8,7 @@ import pytest
 
 from engine.settings import ROOT
 
-ALWAYS = {"engine.errors", "engine.settings", "engine.site", "engine.catalogue", "engine.tables"}
+ALWAYS = {"engine.errors", "engine.settings", "engine.site", "engine.catalogue", "engine.tables", "engine.terminal"}
 MAY_IMPORT = {
     "engine/fleet": {"engine.fleet"},
     "engine/workflows": {"engine.workflows"},
