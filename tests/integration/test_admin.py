@@ -150,8 +150,7 @@ def test_rows_tell_load_queue_and_slots(gateway):
         assert (load["busy"], load["gpus"][0]["utilisation_percent"], load["at"]) == (2, 93.0, "2026-11-28T00:00:00Z")
         assert http.get("/api/deployments/sim").json()["arguments"] == {"capacity": "4"}
         [queue] = http.get("/api/queue").json()
-        assert queue == {"name": "sim", "in_flight": 0, "queued": 0, "slots": 4, "measured": False, "capacity": 4,
-                         "peak": False}  # fmt: skip
+        assert (queue["name"], queue["slots"], queue["capacity"], queue["peak"]) == ("sim", 4, 4, False)
 
 
 def test_the_overview_counts_what_just_happened(gateway):
