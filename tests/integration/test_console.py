@@ -20,9 +20,15 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
-def launch_simulator(tab: Console, name: str, gpus: int, gpu_type: str) -> None:
+def choose_simulator(tab: Console) -> None:
     tab.go("Launch")
     tab.choose("Model (type to search)", "simulator")
+    # The script stands below the form, so that this is drawn by now.
+    tab.sees("--job-name=simulator-0")
+
+
+def launch_simulator(tab: Console, name: str, gpus: int, gpu_type: str) -> None:
+    choose_simulator(tab)
     tab.type("Name", name)
     tab.type("GPUs per node", str(gpus))
     tab.choose("GPU type", gpu_type)
@@ -88,8 +94,7 @@ def test_a_job_that_fails_tells_its_log_and_its_reason_and_what_cannot_be_is_ref
         tab.part("Log")
         tab.sees("invalid int value: 'none'")
 
-        tab.go("Launch")
-        tab.choose("Model (type to search)", "simulator")
+        choose_simulator(tab)
         tab.type("GPUs per node", "9")
         tab.sees("the largest node of partition gpu-small has 2 GPUs of type l40s")
         tab.sees("Requested node configuration is not available")
