@@ -3,8 +3,11 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from engine import experiments
 from engine.bench.saturation import imbalance, sweep_json, sweep_of
 from engine.capacity import Cards
 from engine.errors import Conflict, GatewayError
+from engine.settings import ROOT
 from tests.processes import simulator
 from tests.serving import Engine, engine, until
 from tests.sweeping import FEW, served
@@ -135,6 +139,25 @@ def valid_wants(folder: Path) -> Counter:
     return Counter((trial["concurrency"], trial["repeat"]) for trial in trials if trial["valid"])
 
 
+def interrupt_when(engine: Engine, id: str, condition: Callable[[], bool]) -> None:
+    """Goes on with an experiment at the terminal, as it were, and presses Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine", "bench", "resume", id],
+        env={**os.environ, **engine.environ},
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until(condition, 60, "one more valid trial")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and f"bench resume {id}" in said, said
+
+
 def test_killed_stopped_and_resumed_a_sweep_loses_and_repeats_no_valid_trial(local: Engine):
     with local.client() as client:
         started = client.experiment_start(["two"], max_concurrency=4, repeats=2, foreign_cpu=1.0)
@@ -153,6 +176,8 @@ def test_killed_stopped_and_resumed_a_sweep_loses_and_repeats_no_valid_trial(loc
         local.run("bench", "stop", started["id"])
         stopped = client.experiment(started["id"])
         assert stopped["state"] == "stopped"
+        interrupt_when(local, started["id"], lambda: len(valid_wants(folder)) > stopped["valid"])
+        assert client.experiment(started["id"])["state"] == "stopped"
         client.experiment_resume(started["id"])
         done = until(lambda: (row := client.experiment(started["id"]))["state"] == "done" and row, 90, "it is done")
     after = valid_wants(folder)
