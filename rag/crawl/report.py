@@ -143,6 +143,12 @@ def hosts(folder: Path) -> dict[str, dict[str, int]]:
         return {row["host"]: {name: row[name] for name in ("pages", "requests", "bytes", "ms")} for row in found}
 
 
+def visits(folder: Path) -> list[str]:
+    """When each kept page was last seen as it is kept, ISO 8601 in UTC."""
+    with closing(connect_to_read(folder)) as database:
+        return [row[0] for row in database.execute("SELECT MAX(visited, fetched_at) FROM pages WHERE kept")]
+
+
 def as_csv(table: Iterable[ReportRow]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, [field.name for field in fields(ReportRow)], lineterminator="\n")

@@ -19,5 +19,10 @@ SCREENS = (
     Screen("Launch", "launch", "apps.console.screens.launch"),
     Screen("Deployments", "deployments", "apps.console.screens.deployments"),
     Screen("Cluster", "cluster", "apps.console.screens.cluster"),
+    Screen("Saturation", "saturation", "apps.console.screens.saturation", "Benchmarks"),
+    Screen("Live benchmark", "live", "apps.console.screens.live", "Benchmarks"),
+    Screen("Traffic", "traffic", "apps.console.screens.traffic", "Use"),
+    Screen("Questions and feedback", "feedback", "apps.console.screens.feedback", "Use"),
+    Screen("Index and crawl", "index", "apps.console.screens.index", "Use"),
     Screen("Keys and usage", "usage", "apps.console.screens.usage", "Administration", for_users=True),
 )

@@ -20,6 +20,7 @@ from engine.bench.saturation.sofar import sweeps_so_far
 __all__ = [
     "PAPER",
     "Spec",
+    "Sweep",
     "aggregate",
     "as_csv",
     "beside",
