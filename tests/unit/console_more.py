@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.unit.console_data import AT as AT
+from tests.unit.console_data import FakeClient
 
 BUCKETS_S = [0.1, 0.2, 0.4]
 
@@ -84,3 +85,54 @@ def experiment(id: str = "e-1", state: str = "done", **more: Any) -> dict[str, A
 
 def said(question: str, kind: str = "refused", language: str = "de", at: str = AT, **more: Any) -> dict[str, Any]:
     return {"id": question, "at": at, "key_id": "k", "kind": kind, "question": question, "language": language, **more}
+
+
+class MoreClient(FakeClient):
+    """With an experiment, traffic and feedback; what changes an experiment is noted."""
+
+    def __init__(self, role: str = "admin") -> None:
+        super().__init__(role)
+        self.found = [experiment()]
+        self.told |= {
+            "queue": [{"name": "llama", "in_flight": 3, "queued": 2, "slots": 49, "capacity": 49}],
+            "traffic": traffic(traffic_row(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z"))),
+            "verdicts": [{"at": AT, "key_id": "k", "model": "llama", "accepted": True, "violated": [["honest"]]}],
+            "verdict_counts": {"accepted": 1, "rejected": 0, "bypassed": 0, "days": 30,
+                               "models": [{"model": "llama", "accepted": 1, "rejected": 0, "bypassed": 0}],
+                               "laws": [{"law": "honest", "violated": 1}]},
+            "requests": [request()],
+            "feedback_list": [said("Wie bekomme ich einen Parkausweis?"), said("Wo gibt es einen Parkausweis?")],
+            "feedback_counts": {"like": 1, "dislike": 0, "refused": 2, "days": 30},
+        }  # fmt: skip
+
+    def experiments(self) -> list[dict[str, Any]]:
+        self._check()
+        return self.found
+
+    def experiment(self, id: str, first_trial: int = 0) -> dict[str, Any]:
+        self._check()
+        found = next(one for one in self.found if one["id"] == id)
+        return {**found, "trial_list": found["trial_list"][first_trial:]}
+
+    def experiment_start(self, names: list[str], **options: Any) -> dict[str, Any]:
+        self._check()
+        self.asked.append(("start", names, options))
+        self.found = [experiment("e-new", "starting", trial_list=[], planned=0), *self.found]
+        return self.found[0]
+
+    def experiment_stop(self, id: str) -> dict[str, Any]:
+        return self._changed("stop", id, "stopped")
+
+    def experiment_resume(self, id: str) -> dict[str, Any]:
+        return self._changed("resume", id, "running")
+
+    def experiment_delete(self, id: str) -> dict[str, Any]:
+        self.asked.append(("delete", id))
+        self.found = [one for one in self.found if one["id"] != id]
+        return {"id": id, "deleted": True}
+
+    def _changed(self, what: str, id: str, state: str) -> dict[str, Any]:
+        self._check()
+        self.asked.append((what, id))
+        self.found = [{**one, "state": state} if one["id"] == id else one for one in self.found]
+        return next(one for one in self.found if one["id"] == id)
