@@ -44,6 +44,7 @@ bench: install ## what the path costs, direct, NGINX and our gateway in one run;
 	@tests/install.sh
 	@$(BIN)/python -m tests.benchmarks.bench_path
 	@$(BIN)/python -m tests.benchmarks.bench_workflows
+	@$(BIN)/python -m tests.benchmarks.bench_rag
 	@$(BIN)/python -m tests.benchmarks.bench_load
 
 shots: install ## pictures of the chatbot for the README (docs/)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from rag.extract.page import Block, Page
@@ -50,6 +51,7 @@ class _Section:
 
 def chunks_of(page: Page, count: Count, target_tokens: int = TARGET_TOKENS) -> list[Chunk]:
     """A page's chunks in reading order. `count` tells a text's tokens."""
+    count = lru_cache(maxsize=None)(count)
     chunks: list[Chunk] = []
     seen: dict[str, int] = {}
     for number, section in enumerate(_joined(_sections(page), count)):
