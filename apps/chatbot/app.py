@@ -66,8 +66,10 @@ class Wire:
 def _wire_talk(app: gr.Blocks, parts: Screen, talk: Talk) -> None:
     wire = Wire(parts)
     asked = [parts.kept, parts.model, parts.tribunal, parts.language, parts.attached]
-    changed = [parts.chat, parts.box, parts.kept, parts.attached, parts.chats, parts.offers]
-    changed += [parts.again, parts.see, parts.recognise]
+    # Gradio makes each output anew at every drawing, changed or not: what changes at the end is another event's.
+    drawn = [parts.chat, parts.box, parts.outcome]
+    settled = [parts.outcome, parts.kept, parts.attached, parts.chats, parts.offers]
+    settled += [parts.again, parts.see, parts.recognise]
 
     async def send(message: Any, *rest: Any) -> AsyncGenerator[dict[Any, Any], None]:
         async for update in wire.each(talk.send(message, *rest)):
@@ -98,7 +100,10 @@ def _wire_talk(app: gr.Blocks, parts: Screen, talk: Talk) -> None:
         async for update in wire.each(talk.last_again(*rest, read_pictures=True)):
             yield update
 
-    each: dict[str, Any] = {"outputs": changed, "show_progress": "hidden", "concurrency_limit": AT_ONCE}
+    def settle(outcome: Update | None) -> dict[Any, Any]:
+        return {**wire.of(outcome or {}), parts.outcome: None}
+
+    each: dict[str, Any] = {"outputs": drawn, "show_progress": "hidden", "concurrency_limit": AT_ONCE}
     running = [
         parts.box.submit(send, [parts.box, *asked], api_name="ask", **each),
         parts.chat.example_select(example, asked, api_name=False, **each),
@@ -109,13 +114,17 @@ def _wire_talk(app: gr.Blocks, parts: Screen, talk: Talk) -> None:
         parts.recognise.click(recognise, asked, api_name=False, **each),
     ]
 
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_name": False, "concurrency_limit": AT_ONCE}
+    for event in running:
+        event.then(settle, parts.outcome, settled, **quiet)
+
     def stop(*given: Any) -> dict[Any, Any]:
         return wire.of(talk.stopped(*given))
 
     stopping = [parts.chat, parts.kept, parts.language]
     # First the answer ends, then what is there of it is kept: the other way round it would go on being written.
     stopped = parts.box.stop(None, None, None, cancels=running, api_name=False)
-    stopped.then(stop, stopping, changed, show_progress="hidden", api_name=False)
+    stopped.then(stop, stopping, [parts.chat, parts.box, parts.kept, parts.chats], **quiet)
 
 
 def _wire_side(app: gr.Blocks, parts: Screen, talk: Talk, is_sample: Callable[[], bool]) -> None:

@@ -14,6 +14,8 @@ STORAGE_KEY, STORAGE_SECRET = "campus-assistant-chats", "kept-in-this-browser"
 LANGUAGE_KEY = "campus-assistant-language"
 LANGUAGES = [("Deutsch", "de"), ("English", "en")]
 AUTOMATIC = ""
+# What the server holds for a screen that is left behind, in seconds.
+FORGOTTEN_S = 3600
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Screen:
     language: Any
     attached: Any
     disliked: Any
+    outcome: Any
     heading: Any
     new: Any
     chats: Any
@@ -103,8 +106,9 @@ def draw(language: Language) -> Screen:
     say = texts(language)
     kept = gr.BrowserState(None, storage_key=STORAGE_KEY, secret=STORAGE_SECRET)
     chosen = gr.BrowserState("", storage_key=LANGUAGE_KEY, secret=STORAGE_SECRET)
-    states = (kept, chosen, gr.State(language), gr.State({}, time_to_live=3600), gr.State(None, time_to_live=3600))
-    return Screen(*states, *_side(say, language), *_middle(say, language))
+    spoken, attached = gr.State(language), gr.State({}, time_to_live=FORGOTTEN_S)
+    disliked, outcome = gr.State(None, time_to_live=FORGOTTEN_S), gr.State(None, time_to_live=FORGOTTEN_S)
+    return Screen(kept, chosen, spoken, attached, disliked, outcome, *_side(say, language), *_middle(say, language))
 
 
 def _side(say: Texts, language: Language) -> tuple[Any, ...]:

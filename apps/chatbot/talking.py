@@ -122,10 +122,7 @@ class Talk:
         kept, before = asking.kept, asking.kept.chat.messages()
         mine = {"role": "user", "content": history.asked(asking.text, asking.names)}
         view = View(asking.language)
-        first: Update = {
-            "box": gr.update(value=EMPTY, submit_btn=False, stop_btn=True),
-            "offers": gr.update(visible=False),
-        }
+        first: Update = {"box": gr.update(value=EMPTY, submit_btn=False, stop_btn=True)}
         drawn = ""
         async with aclosing(self._pace.paced(self._views(asking))) as views:
             async for view in views:
@@ -140,10 +137,8 @@ class Talk:
             attached = dict([*(attached or {}).items(), (place, asking.given)][-FILES_OF_TURNS:])
         yield {
             "chat": kept.chat.messages(),
-            **self._kept(kept),
-            **self._offers(view, asking),
-            "attached": attached,
             "box": READY,
+            "outcome": {**self._kept(kept), **self._offers(view, asking), "attached": attached},
         }
         if view.refused:
             await feedback.refused(self._client, view.refused)
