@@ -67,8 +67,8 @@ def _wire_talk(app: gr.Blocks, parts: Screen, talk: Talk) -> None:
     wire = Wire(parts)
     asked = [parts.kept, parts.model, parts.tribunal, parts.language, parts.attached]
     # Gradio makes each output anew at every drawing, changed or not: what changes at the end is another event's.
-    drawn = [parts.chat, parts.box, parts.outcome]
-    settled = [parts.outcome, parts.kept, parts.attached, parts.chats, parts.offers]
+    drawn = [parts.chat, parts.box, parts.kept, parts.outcome]
+    settled = [parts.outcome, parts.attached, parts.chats, parts.offers]
     settled += [parts.again, parts.see, parts.recognise]
 
     async def send(message: Any, *rest: Any) -> AsyncGenerator[dict[Any, Any], None]:

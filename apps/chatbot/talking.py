@@ -108,7 +108,7 @@ class Talk:
         html = ours(f"{html.replace(' busy', '', 1).removesuffix('</div>')}{note}</div>")
         said = nh3.clean(html, tags=set()).strip()
         kept = kept.with_turn(Turn(question, html, said, language=language))
-        return {"chat": kept.chat.messages(), **self._kept(kept), "box": READY}
+        return {"chat": kept.chat.messages(), "kept": kept.as_json(), "chats": _titles(kept), "box": READY}
 
     async def _read_pictures(self, asking: Asking) -> bool:
         """The pictures' text takes their place; False where there is none."""
@@ -138,7 +138,8 @@ class Talk:
         yield {
             "chat": kept.chat.messages(),
             "box": READY,
-            "outcome": {**self._kept(kept), **self._offers(view, asking), "attached": attached},
+            "kept": kept.as_json(),
+            "outcome": {"chats": _titles(kept), **self._offers(view, asking), "attached": attached},
         }
         if view.refused:
             await feedback.refused(self._client, view.refused)
@@ -150,13 +151,6 @@ class Talk:
             async for state in states:
                 view = after(view, state)
                 yield view
-
-    def _kept(self, kept: Kept) -> Update:
-        titles = [(chat.title, chat.id) for chat in kept.chats]
-        return {
-            "kept": kept.as_json(),
-            "chats": gr.update(choices=titles, value=kept.current or None, visible=bool(titles)),
-        }
 
     def _offers(self, view: View, asking: Asking) -> Update:
         """What can be done about what went wrong: once more, a model that sees, text recognition."""
@@ -188,7 +182,17 @@ class Talk:
 
     def opened(self, stored: Any, id: str) -> Update:
         kept = history.read(stored).opened(id)
-        return {"chat": kept.chat.messages(), **self._kept(kept), "offers": gr.update(visible=False)}
+        return {
+            "chat": kept.chat.messages(),
+            "kept": kept.as_json(),
+            "chats": _titles(kept),
+            "offers": gr.update(visible=False),
+        }
+
+
+def _titles(kept: Kept) -> Any:
+    titles = [(chat.title, chat.id) for chat in kept.chats]
+    return gr.update(choices=titles, value=kept.current or None, visible=bool(titles))
 
 
 def _place(kept: Kept, index: int) -> str:
