@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from chromadb.api.models.Collection import Collection
 
 _NAME = "chunks"
-# At 10,000 chunks these find what an exhaustive search finds in all but a few of a thousand places.
-_HNSW: "CreateHNSWConfiguration" = {"space": "cosine", "ef_construction": 200, "ef_search": 200, "max_neighbors": 24}
+_HNSW: "CreateHNSWConfiguration" = {"space": "cosine", "ef_construction": 100, "ef_search": 200, "max_neighbors": 16}
 # Chroma keeps its systems in a table of the process that it does not guard itself.
 _opening = threading.Lock()
 

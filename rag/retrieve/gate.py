@@ -17,7 +17,7 @@ _OWN_WEIGHT = 0.25
 _FOREIGN_WEIGHT = -0.75
 _COVERAGE_WEIGHT = 0.05
 # The share of the foreign questions that may pass, each judged without itself.
-_MOST_PASSED = 0.09
+_MOST_PASSED = 0.1
 
 Vectors = NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""`python -m tests.university.vectors` embeds the question set again, for tests; minutes. A test says when it must be."""
+"""`python -m tests.university.vectors` embeds the question set again; a test says when that must be. Takes minutes."""
 
 from collections.abc import Iterator
 
