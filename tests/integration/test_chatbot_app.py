@@ -125,6 +125,7 @@ def chatbot_process(home: Path) -> psutil.Process:
             )
         except psutil.Error:
             continue
-        if command[-2:] == ["-m", "apps.chatbot"] and inside:
+        # Not its sidecar, whose command line ends with the same words.
+        if command[1:] == ["-m", "apps.chatbot"] and inside:
             return process
     raise AssertionError("no chatbot runs")
