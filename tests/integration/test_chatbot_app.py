@@ -85,7 +85,8 @@ def test_100_students_over_30_seconds_lose_nothing_and_read_first_words_soon(tmp
     drawings = sum(one.drawings for one in heard)
     print(
         f"100 students over 30 s: p50 {statistics.median(waits):.2f} s, p95 {p95_s:.2f} s to the first words "
-        f"(the engine's own p95 {own_p95_s:.2f} s), {drawings} drawings, {busy_s:.1f} s of CPU, memory +{grown_mb:.0f} MB"
+        f"(the engine's own p95 {own_p95_s:.2f} s), {drawings} drawings, {busy_s:.1f} s of CPU, "
+        f"memory +{grown_mb:.0f} MB"
     )
     assert [one.errors for one in heard if not one.completed] == []
     assert all("72,50 Euro" in one.text for one in heard)
