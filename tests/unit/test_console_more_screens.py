@@ -107,7 +107,7 @@ def test_verdicts_and_the_request_log_are_drawn(client: MoreClient) -> None:
 
 def test_questions_that_are_alike_stand_together(client: MoreClient) -> None:
     app = opened("feedback", client)
-    assert "4 questions in 1 groups" in text(app)
+    assert "4 questions in 1 group of" in text(app)
     app.toggle[0].set_value(True).run()
     assert len(app.dataframe[0].value) == 4
     client.told["feedback_list"] = []

@@ -36,10 +36,16 @@ def figures(sweeps: Sequence[Sweep], paper: bool | None = None) -> dict[str, Spe
 
 def draw(found: Mapping[str, Spec], key: str) -> None:
     """Charts in two columns, in the theme of the page, each with the words that explain it."""
-    left, right = st.columns(2, gap="large")
-    for number, (name, spec) in enumerate(found.items()):
-        with right if number % 2 else left:
-            chart(spec, f"{key}-{name}")
+    paired({f"{key}-{name}": spec for name, spec in found.items()})
+
+
+def paired(specs: Mapping[str, Spec]) -> None:
+    """Charts by their keys, two in a row; on a narrow page one below the other, in their order."""
+    each = list(specs.items())
+    for begin in range(0, len(each), 2):
+        for place, (key, spec) in zip(st.columns(2, gap="large"), each[begin : begin + 2], strict=False):
+            with place:
+                chart(spec, key)
 
 
 def chart(spec: Spec, key: str) -> None:

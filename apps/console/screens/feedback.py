@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from apps.console import frame, markup
+from apps.console import frame, markup, words
 from apps.console.feed import Feed
 from apps.console.markup import Column
 from apps.console.views import feedback as view
@@ -58,8 +58,9 @@ def _clusters(rows: list[dict[str, Any]]) -> None:
     long = {"Like this one", "Reasons told", "Sources shown"}
     columns = [Column(name, number=name in numbers, long=name in long) for name in view.CLUSTERS]
     st.html(markup.table(columns, view.table(found[:SHOWN])))
-    more = f"the {SHOWN} largest of " if len(found) > SHOWN else ""
-    st.caption(f"{len(rows)} questions in {more}{len(found)} groups of questions that are alike.")
+    more = f"; the {SHOWN} largest are shown" if len(found) > SHOWN else ""
+    groups = words.many(len(found), "group")
+    st.caption(f"{words.many(len(rows), 'question')} in {groups} of questions that are alike{more}.")
 
 
 def _each(rows: list[dict[str, Any]]) -> None:

@@ -27,7 +27,7 @@ def draw(feed: Feed) -> None:
     if found.trouble:
         frame.stamp(found)
     rows = found.value or []
-    with st.expander("Start a sweep", expanded=not any(view.runs(row) for row in rows)):
+    with st.expander("Start a sweep", expanded=not rows):
         _start(feed)
     if found.value is not None and not rows:
         frame.live(feed, "experiments", lambda client: client.experiments(), _begun, every_s=2.0, empty=EMPTY)
@@ -153,9 +153,13 @@ def _present(details: dict[str, Any]) -> str:
 
 
 def _drawn(feed: Feed, details: dict[str, Any], row: dict[str, Any] | None) -> None:
+    # First, where nothing that appears moves it away from under a finger.
+    _buttons(feed, details)
     st.progress(view.progress(details))
     st.html(markup.tiles(view.tiles(details)))
-    _buttons(feed, details)
+    if details["message"]:
+        tone = view.TONES.get(details["state"], "warn")
+        st.html(markup.items([(tone, details["message"], "")]))
     sweeps = [one for one in shown.sweeps_of(details) if any(trial.valid for trial in one.trials)]
     if not sweeps:
         st.caption("Points, bands and the fit appear as soon as a trial has ended.")

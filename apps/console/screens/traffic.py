@@ -8,7 +8,7 @@ import streamlit as st
 from apps.console import frame, markup
 from apps.console.feed import Feed
 from apps.console.markup import Column
-from apps.console.screens.experiments import chart
+from apps.console.screens.experiments import paired
 from apps.console.views import traffic as view
 from apps.console.views import usage
 
@@ -104,10 +104,7 @@ def _charts(data: Any, reach: str) -> None:
     shown = [
         one for one in CHARTS if data[one[0]].notna().any() and (one[0] != "Bypasses per min" or data[one[0]].any())
     ]
-    left, right = st.columns(2, gap="large")
-    for number, (field, title) in enumerate(shown):
-        with right if number % 2 else left:
-            chart(view.line(data, field, title, reach), f"traffic-{field}")
+    paired({f"traffic-{field}": view.line(data, field, title, reach) for field, title in shown})
 
 
 def _verdicts(feed: Feed) -> None:

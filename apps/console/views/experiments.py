@@ -72,7 +72,7 @@ def tiles(details: Mapping[str, Any]) -> list[Tile]:
     left = words.span(details["eta_s"]) if running else "–"
     planned = max(details["planned"], details["trials"])
     return [
-        Tile("State", details["state"], details["message"], TONES.get(details["state"], "")),
+        Tile("State", details["state"], "", TONES.get(details["state"], "")),
         Tile("Trials", f"{details['trials']} of {planned}", "known to be needed so far" if running else ""),
         Tile("Valid", str(details["valid"]), f"{bad} left out" if bad else "", "warn" if bad else ""),
         Tile("Now", now, details["phase"] if running else ""),

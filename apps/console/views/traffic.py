@@ -161,6 +161,8 @@ def line(data: pd.DataFrame, field: str, title: str, reach: str) -> dict[str, An
     known = data[data[field].notna()]
     values = known[["At", "Series", field]].rename(columns={field: "value"}).to_dict("records")
     times = not field.endswith(("per s", "per min"))
+    # The same colour in all charts, whatever is missing in one.
+    series = list(dict.fromkeys(data["Series"]))
     short = RANGES[reach][0] <= 86400
     ticks = {"format": "%H:%M" if short else "%d %b", "labelOverlap": True, "tickCount": 6}
     whole = [pd.Timestamp(data["At"].iloc[at]).isoformat() for at in (0, -1)] if len(data) else None
@@ -183,7 +185,7 @@ def line(data: pd.DataFrame, field: str, title: str, reach: str) -> dict[str, An
                 "title": None,
                 "axis": {"tickCount": 5, **({"labelExpr": SECONDS} if times else {})},
             },
-            "color": {"field": "Series", "type": "nominal", "title": None},
+            "color": {"field": "Series", "type": "nominal", "title": None, "scale": {"domain": series}},
             "tooltip": [
                 {"field": "At", "type": "temporal", "format": "%d %b %H:%M", "title": "UTC"},
                 {"field": "Series"},
