@@ -81,7 +81,7 @@ def test_a_sweep_is_watched_by_two_stopped_resumed_and_found_under_saturation(be
 
     mine.get_by_label("Trials of each level").fill("1")
     mine.get_by_label("CPU that others may use").fill("100")
-    mine.get_by_label("No more users than").fill("6")
+    mine.get_by_label("No more users than").fill("4")
     mine.get_by_label("No more users than").press("Tab")
     mine.get_by_role("button", name="Start", exact=True).click()
     # Both see points as they are measured; the other one has pressed nothing.

@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from apps.console.views import crawls, experiments, feedback, traffic
+from apps.console.views import crawls, experiments, feedback, requests, traffic
 from engine.bench import charts
+from engine.errors import ConfigurationError
 from tests.unit import console_more as data
 
 NOW = datetime(2026, 11, 28, 12, 2, 30, tzinfo=UTC)
@@ -57,7 +58,7 @@ def test_series_of_keys_go_by_their_names() -> None:
 
 
 def test_the_request_log_tells_times_in_milliseconds() -> None:
-    [row] = traffic.requests([data.request()], {"id-lecture": "lecture"}).to_dict("records")
+    [row] = requests.requests([data.request()], {"id-lecture": "lecture"}).to_dict("records")
     assert row["Latency, ms"] == 1234.5 and row["Key"] == "lecture" and row["Ended by"] == "stop"
 
 
@@ -66,7 +67,7 @@ def test_verdicts_tell_their_outcome_and_what_was_violated_first() -> None:
         {"at": data.AT, "key_id": "k", "model": "m", "accepted": None, "bypassed": "no capacity", "violated": []},
         {"at": data.AT, "key_id": "k", "model": "m", "accepted": True, "bypassed": None, "violated": [["honest"], []]},
     ]
-    found = traffic.verdicts(rows, {})
+    found = requests.verdicts(rows, {})
     assert list(found["Outcome"]) == ["bypassed", "accepted"] and list(found["Violated at first"]) == ["", "honest"]
 
 
@@ -133,9 +134,11 @@ def test_freshness_counts_each_page_once_by_its_age() -> None:
 
 def test_whatever_is_typed_as_a_seed_is_no_option_of_the_command() -> None:
     given = {"max_pages": 5, "max_hosts": 2, "delay_s": 0.0, "contact": " ", "resolve": "a:80:b", "allow_private": True}
-    found = crawls.arguments("https://a.example\n--allow-private", **given)  # type: ignore[arg-type]
-    assert found[found.index("--") + 1 :] == ["https://a.example", "--allow-private"]
+    found = crawls.arguments("https://a.example\nb.example", **given)  # type: ignore[arg-type]
+    assert found[:2] == ["https://a.example", "b.example"] and "--allow-private" in found
     assert "--resolve=a:80:b" in found and not any(one.startswith("--contact") for one in found)
+    with pytest.raises(ConfigurationError, match="no address"):
+        crawls.arguments("https://a.example --sitemap=x", **given)  # type: ignore[arg-type]
 
 
 def test_a_generation_that_cannot_be_read_is_still_listed() -> None:

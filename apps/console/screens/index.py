@@ -11,6 +11,7 @@ from apps.console import crawls, frame, markup
 from apps.console.feed import Feed
 from apps.console.markup import Column
 from apps.console.views import crawls as view
+from engine.errors import ConfigurationError
 
 PARTS = ("Crawls", "Addresses", "Index")
 PAGE = 200
@@ -109,15 +110,19 @@ def _begin(feed: Feed) -> None:
     if not seeds.split() or not NAME.fullmatch(name.strip()):
         st.error("Say where it begins, and give it a name of small letters, digits, dots and dashes.")
         return
-    given = view.arguments(
-        seeds,
-        max_pages=int(pages),
-        max_hosts=int(hosts),
-        delay_s=float(delay),
-        contact=contact,
-        resolve=resolve,
-        allow_private=private,
-    )
+    try:
+        given = view.arguments(
+            seeds,
+            max_pages=int(pages),
+            max_hosts=int(hosts),
+            delay_s=float(delay),
+            contact=contact,
+            resolve=resolve,
+            allow_private=private,
+        )
+    except ConfigurationError as error:
+        st.error(str(error))
+        return
     if frame.told(feed, lambda _: crawls.begin(name.strip(), given), f"The crawl {name} has begun.") is not None:
         st.session_state["crawl-next"] = name.strip()
         st.rerun()

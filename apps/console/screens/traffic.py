@@ -9,6 +9,7 @@ from apps.console import frame, markup
 from apps.console.feed import Feed
 from apps.console.markup import Column
 from apps.console.screens.experiments import paired
+from apps.console.views import requests as one
 from apps.console.views import traffic as view
 from apps.console.views import usage
 
@@ -84,8 +85,8 @@ def _now(queue: list[dict[str, Any]]) -> None:
     if not queue:
         return
     st.subheader("Now", anchor=False)
-    columns = [Column(name, number=name != "Deployment") for name in view.QUEUE]
-    st.html(markup.table(columns, view.queue(queue)))
+    columns = [Column(name, number=name != "Deployment") for name in one.QUEUE]
+    st.html(markup.table(columns, one.queue(queue)))
     st.subheader("In this time", anchor=False)
 
 
@@ -102,7 +103,9 @@ def _kinds(told: Any) -> None:
 
 def _charts(data: Any, reach: str) -> None:
     shown = [
-        one for one in CHARTS if data[one[0]].notna().any() and (one[0] != "Bypasses per min" or data[one[0]].any())
+        (field, title)
+        for field, title in CHARTS
+        if data[field].notna().any() and (field != "Bypasses per min" or data[field].any())
     ]
     paired({f"traffic-{field}": view.line(data, field, title, reach) for field, title in shown})
 
@@ -119,7 +122,7 @@ def _verdicts(feed: Feed) -> None:
 
     def body(found: Any) -> None:
         counts, rows = found
-        st.html(markup.tiles(view.outcomes(counts)))
+        st.html(markup.tiles(one.outcomes(counts)))
         if not (rows or counts["models"]):
             st.info(
                 "No tribunal has ended in this time. `POST /v1/tribunal` or the model name `tribunal/MODEL` holds one."
@@ -138,7 +141,7 @@ def _verdicts(feed: Feed) -> None:
             st.html(markup.table([Column("Law", long=True), Column("Violated by first answers", number=True)], laws))
         st.subheader("The latest", anchor=False)
         if rows:
-            frame.frame(view.verdicts(rows, names), key="verdicts")
+            frame.frame(one.verdicts(rows, names), key="verdicts")
         else:
             st.caption("None with this outcome.")
 
@@ -156,7 +159,7 @@ def _log(feed: Feed) -> None:
     filters = {"model": model, "key": key, "outcome": outcome, "slower_than_s": slower or None}
 
     def body(rows: list[dict[str, Any]]) -> None:
-        data = view.requests(rows, names)
+        data = one.requests(rows, names)
         config = {"Error": st.column_config.TextColumn(width="medium")}
         frame.frame(data, column_config=config, key="request-log", most_rows=20)
         st.caption(f"The latest {len(rows)} that match. Prompts are not shown; totals stand under Over time.")

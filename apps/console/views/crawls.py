@@ -8,6 +8,7 @@ import pandas as pd
 
 from apps.console import words
 from apps.console.markup import Cell, Share, Tile, Word
+from engine.errors import ConfigurationError
 
 TONES = {"running": "busy", "paused": "warn", "interrupted": "bad", "done": "good"}
 ENDED = {"": "", "nothing left": "nothing was left"}
@@ -124,13 +125,17 @@ def pages(count: int, size: int) -> int:
 def arguments(
     seeds: str, *, max_pages: int, max_hosts: int, delay_s: float, contact: str, resolve: str, allow_private: bool
 ) -> list[str]:
-    """Those of `python -m rag crawl`; seeds and resolutions have spaces or lines between."""
+    """Those of `python -m rag crawl`; seeds and resolutions have spaces or lines between.
+
+    Raises ConfigurationError for a seed that would be taken for an option.
+    """
+    if options := [seed for seed in seeds.split() if seed.startswith("-")]:
+        raise ConfigurationError(f"{options[0]!r} is no address to begin at.")
     flags = [f"--max-pages={max_pages}", f"--max-hosts={max_hosts}", f"--delay-s={delay_s:g}"]
     flags += [f"--contact={contact.strip()}"] if contact.strip() else []
     flags += [f"--resolve={one}" for one in resolve.split()]
     flags += ["--allow-private"] if allow_private else []
-    # After `--` nothing is an option, whatever somebody types.
-    return [*flags, "--", *seeds.split()]
+    return [*seeds.split(), *flags]
 
 
 def generations(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Cell, ...]]:
