@@ -58,7 +58,7 @@ def launch_all(running: Engine) -> None:
         running.ready(name, 1, timeout_s=120)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     path = os.environ.get("CHROMIUM") or require("chromium")
     with sync_playwright() as playwright:
