@@ -1,26 +1,18 @@
 """The running product for a browser: engine, NGINX, small models, the chatbot as an app, and a page that watches."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request
 
 from engine.own_apps import OWN_APPS, launch_request
 from tests.campus import TODAY, index
+from tests.chromium import chromium
 from tests.processes import require, require_packages
 from tests.serving import Engine, engine
 
-FLAGS = (
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 # What the scripted model servers say, whatever they are asked.
 GERMAN = (
     "Du kannst Dich vom 15. Januar bis zum 15. Februar 2027 zurückmelden [1]. Dazu überweist Du 72,50 Euro [1]. "
@@ -30,7 +22,7 @@ GERMAN = (
 LONG = "Dazu überweist Du den Semesterbeitrag von 72,50 Euro [1]. " * 40
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def campus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """Everything at one address, on this machine: two real small models, two scripted servers, the chatbot at `/`."""
     require("nginx")
@@ -60,11 +52,8 @@ def launch_all(running: Engine) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = os.environ.get("CHROMIUM") or require("chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 Open = Callable[..., Page]
