@@ -43,6 +43,12 @@ class Console:
     page: Page
     strange: list[str]
 
+    def picture(self) -> str:
+        """Of what is on the screen now; returns its file."""
+        path = Path(tempfile.gettempdir()) / "console-failed.png"
+        self.page.screenshot(path=path)
+        return str(path)
+
     def log_in(self, key: str) -> None:
         self.page.get_by_label("Key").fill(key)
         self.page.get_by_role("button", name="Log in").click()
@@ -82,7 +88,7 @@ class Console:
 
 @contextmanager
 def console(browser: Browser, address: str, **context: object) -> Iterator[Console]:
-    """Opens the console; at the end nothing may have been asked of another host, and no page may have broken."""
+    """Opens the console; nothing may be asked of another host, and no page may break or report an error."""
     view = {"viewport": {"width": 1400, "height": 1400}, "locale": "en-US", **context}
     opened = browser.new_context(**view)  # type: ignore[arg-type]
     opened.set_default_timeout(TIMEOUT_MS)
@@ -90,12 +96,14 @@ def console(browser: Browser, address: str, **context: object) -> Iterator[Conso
     host = (address, address.replace("http", "ws"), "data:", "blob:")
     page.on("request", lambda request: None if request.url.startswith(host) else strange.append(request.url))
     page.on("pageerror", lambda error: strange.append(f"the page broke: {error}"))
+    page.on("console", lambda said: strange.append(f"the console says: {said.text}") if said.type == "error" else None)
     page.goto(f"{address}/console/")
     page.get_by_label("Key").wait_for()
+    tab = Console(page, strange)
     try:
-        yield Console(page, strange)
+        yield tab
     except BaseException:
-        page.screenshot(path=Path(tempfile.gettempdir()) / "console-failed.png")
+        tab.picture()
         raise
     finally:
         opened.close()

@@ -95,6 +95,14 @@ def _cluster_sh(what: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.CompletedProcess(argv, ended.returncode, paths[0].read_text(), paths[1].read_text())
 
 
+def add_state(item: pytest.Item, report: pytest.TestReport) -> pytest.TestReport:
+    """To the report of a test that failed on a cluster: what that cluster says."""
+    running = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(running, Cluster):
+        report.sections.append(("the cluster", running.state()))
+    return report
+
+
 def all_idle(cluster: Cluster) -> Callable[[], bool]:
     """For waiting until every node is back."""
 

@@ -94,7 +94,8 @@ class Engine:
             return found
 
     def key(self, role: str = "user") -> str:
-        return str(self.json("keys", "create", "--name", "test", "--role", role)["key"])
+        with self.client() as client:
+            return str(client.key_create("test", role)["key"])
 
     def workers(self) -> list[int]:
         """The gateway processes under the supervisor."""

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from engine.own_apps import OWN_APPS, launch_request
 from rag import sample
-from tests.browser.conftest import FLAGS
+from tests.chromium import FLAGS
 from tests.processes import ROOT, require
 from tests.serving import Engine, engine
 

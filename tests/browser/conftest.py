@@ -1,6 +1,6 @@
 """The running product for a browser: engine, NGINX, small models, the chatbot as an app, and a page that watches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request
 
 from engine.own_apps import OWN_APPS, launch_request
 from tests.campus import TODAY, index
-from tests.chromium import chromium
+from tests.chromium import Console, chromium
+from tests.cluster import add_state
 from tests.processes import require, require_packages
 from tests.serving import Engine, engine
 
@@ -20,6 +21,15 @@ GERMAN = (
     "Mehr steht unter [hier](https://evil.example/) <script>alert(1)</script> [9]."
 )
 LONG = "Dazu überweist Du den Semesterbeitrag von 72,50 Euro [1]. " * 40
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = add_state(item, (yield))
+    tab = getattr(item, "funcargs", {}).get("tab")
+    if report.failed and isinstance(tab, Console):
+        report.sections.append(("the page", tab.picture()))
+    return report
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +62,8 @@ def launch_all(running: Engine) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Closed after each module: while it is open, no asynchronous test can run in this process."""
+    require_packages("playwright")
     with chromium() as opened:
         yield opened
 

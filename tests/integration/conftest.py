@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.cluster import Cluster, add_state
 from tests.cluster import cluster as brought_up
 from tests.serving import Engine, engine
 
@@ -18,11 +18,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    running = getattr(item, "funcargs", {}).get("cluster")
-    if report.failed and isinstance(running, Cluster):
-        report.sections.append(("the cluster", running.state()))
-    return report
+    return add_state(item, (yield))
 
 
 @pytest.fixture(scope="session")

@@ -148,6 +148,12 @@ def test_a_launch_that_is_tried_again_has_the_same_number(client: FakeClient) ->
     assert first == second
 
 
+def test_a_launch_without_a_replica_does_not_claim_to_answer(client: FakeClient) -> None:
+    client.rows = [data.row("asleep", count=0)]
+    app = opened("launch", client, launched="asleep")
+    assert "scale it up" in text(app) and "answers at" not in text(app)
+
+
 def test_a_launch_that_cannot_be_says_why_and_offers_none(client: FakeClient) -> None:
     app = opened("launch", client)
     expander = next(one for one in app.text_area if one.label.startswith("Arguments"))

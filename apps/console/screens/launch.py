@@ -184,6 +184,8 @@ def _steps(row: dict[str, Any]) -> None:
     st.html(markup.steps(view.steps(row)))
     if row["gave_up"]:
         st.error(row["reason"])
+    elif not row["wanted"]:
+        st.info("It is there, without a replica. Open it and scale it up, then it serves.")
     elif row["ready"] >= row["wanted"]:
         st.success(f"{row['name']} answers at {row['url']}")
     elif row["reason"]:
