@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +57,15 @@ class Engine:
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.environ['ENGINE_ADDRESS_PORT']}"
+
+    def wait(self) -> None:
+        until(lambda: self.answers or self.process.poll() is not None, START_TIMEOUT_S, "the gateway answers")
+        assert self.process.poll() is None, self.log()
+
+    def serve_again(self) -> None:
+        """The same home and ports, after its process was killed."""
+        self.process = _serve(self.home, self.environ)
+        self.wait()
 
     def client(self) -> EngineClient:
         return operator(self.presence)
@@ -109,8 +118,22 @@ def engine(home: Path, environ: Mapping[str, str], *options: str) -> Iterator[En
     home.mkdir(parents=True, exist_ok=True)
     ports = {"ENGINE_PORT": str(free_port()), "ENGINE_ADDRESS_PORT": str(free_port())}
     settings = {"ENGINE_HOME": str(home), "ENGINE_LOCAL": str(home / "local"), **ports, **environ}
+    running = Engine(home, settings, _serve(home, settings, options))
+    try:
+        running.wait()
+        yield running
+    finally:
+        running.run("stop", "--all", "--timeout-s", "90", check=False, timeout_s=120)
+        running.process.send_signal(signal.SIGTERM)
+        try:
+            running.process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.process.pid, signal.SIGKILL)
+
+
+def _serve(home: Path, settings: Mapping[str, str], options: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
     with (home / "serve.out").open("ab") as out:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "engine", "serve", *options],
             env={**os.environ, **settings},
             cwd=ROOT,
@@ -118,18 +141,6 @@ def engine(home: Path, environ: Mapping[str, str], *options: str) -> Iterator[En
             stderr=out,
             start_new_session=True,
         )
-    running = Engine(home, settings, process)
-    try:
-        until(lambda: running.answers or process.poll() is not None, START_TIMEOUT_S, "the gateway answers")
-        assert process.poll() is None, running.log()
-        yield running
-    finally:
-        running.run("stop", "--all", "--timeout-s", "90", check=False, timeout_s=120)
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 @dataclass

@@ -16,6 +16,8 @@ SUBMIT_GRACE = timedelta(seconds=30)
 # not.
 UNNAMED_GRACE = timedelta(seconds=60)
 FAILURES_KEPT = timedelta(minutes=30)
+# Slurm may warn a job of its time limit so much too early.
+WARNED_EARLY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ def derive(status: Status, seen: Observation, home_id: str, now: datetime) -> St
         if new is None or (new.live and new.ended_at and _ended_as_asked(old, new)):
             continue
         if new.live and new.ended_at:
-            new = replace(new, stage="failed", in_rotation=False, reason=_with_last_words(new, seen.last_line(new)))
             was_ready = old.ready_at is not None or _lease(old, seen) is not None
+            if not was_ready and _ended_of_its_limit(new, now):
+                new = replace(new, reason="its time limit came before it served; ask for a longer one")
+            new = replace(new, stage="failed", in_rotation=False, reason=_with_last_words(new, seen.last_line(new)))
             failures.append(Failure(new.index, new.attempt, now, was_ready, new.reason))
         replicas.append(new)
     return replace(
@@ -226,6 +230,13 @@ def _rotation_reason(fresh: bool, refused: bool) -> str:
 
 def _ended_as_asked(old: Replica, new: Replica) -> bool:
     return old.leaving or (new.job_state == "COMPLETED" and old.stage == "draining")
+
+
+def _ended_of_its_limit(ended: Replica, now: datetime) -> bool:
+    """Of one that never served: warned of its time limit, half a life before it at most, it left without an error."""
+    if ended.job_state != "COMPLETED" or ended.started_at is None or ended.expires_at is None:
+        return False
+    return ended.expires_at - now <= (ended.expires_at - ended.started_at) / 2 + WARNED_EARLY
 
 
 def _with_last_words(replica: Replica, last_line: str) -> str:

@@ -40,7 +40,7 @@ class Rows:
         leases = snapshot.leases if snapshot else {}
         for replica in row["replicas"]:
             replica["load"] = _sample(leases.get((row["name"], replica["job_id"])))
-        expiries = [replica["expires_at"] for replica in row["replicas"] if replica["expires_at"]]
+        expiries = [one["expires_at"] for one in row["replicas"] if one["expires_at"] and one["stage"] != "failed"]
         load = self._load(status) if status.deployment.kind == "model" else {}
         return {
             **row,

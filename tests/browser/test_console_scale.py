@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, expect
 
 from engine.fleet.deployments import Snapshot
 from engine.fleet.gpus import by_node, by_type
 from engine.fleet.hosts import Endpoint, GpuSample, HostFile
 from engine.fleet.schedulers.jobs import Job, Node
-from tests.chromium import chromium, console
+from tests.chromium import TIMEOUT_MS, Console, console
 from tests.fakes import serving
 from tests.integration.test_workflow_routes import Running
 from tests.processes import free_port, require_packages, server
@@ -22,6 +23,7 @@ from tests.processes import free_port, require_packages, server
 NOW = datetime.now(UTC)
 REPLICAS, DEPLOYMENTS, NODES, JOBS = 4, 50, 300, 1000
 DRAWN_S = 2.0
+RESPONDS_MS = 1000
 
 
 def job(number: int) -> Job:
@@ -70,34 +72,89 @@ class LargeCluster:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    require_packages("streamlit")
     running = Running(tmp_path_factory.mktemp("large") / "home")
     LargeCluster(running)
     yield running
     running.stop()
 
 
-@pytest.mark.slow
-def test_each_screen_is_drawn_in_under_two_seconds(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    require_packages("streamlit", "playwright")
+# The text that a screen draws last.
+SCREENS = {
+    "Overview": "a100: 1200",
+    "Launch": "The job's script",
+    "Deployments": "Open one",
+    "Cluster": "Calls of the scheduler",
+    "Saturation": "No experiment yet",
+    "Live benchmark": "Start a sweep",
+    "Traffic": "No request has ended",
+    "Questions and feedback": "Nothing was said yet",
+    "Index and crawl": "Begin a crawl",
+    "Keys and usage": "Nobody asked anything",
+}
+# The longest time in which the page does not draw, in ms, from now on.
+WATCH = """() => {
+    window.longest = 0; let before = performance.now();
+    const tick = now => {
+        window.longest = Math.max(window.longest, now - before); before = now; requestAnimationFrame(tick);
+    };
+    requestAnimationFrame(now => { before = now; tick(now) });
+}"""
+
+
+@pytest.fixture
+def tab(gateway: Running, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
     port = free_port()
-    monkeypatch.setenv("PORT", str(port))
-    monkeypatch.setenv("ENGINE_URL", gateway.url)
-    took_s: dict[str, float] = {}
+    for name, value in {
+        "PORT": port,
+        "ENGINE_URL": gateway.url,
+        "ENGINE_HOME": tmp_path,
+        "ENGINE_LOCAL": tmp_path,
+    }.items():
+        monkeypatch.setenv(name, str(value))
     argv = [sys.executable, "-m", "apps.console"]
-    with server(argv, port) as shown, chromium() as browser, console(browser, shown.url) as tab:
-        tab.log_in(gateway.key("operator", "admin"))
-        # Twice: the first look of all loads what the screens need.
-        for name, last in (("Deployments", "Open one"), ("Cluster", "Calls of the scheduler"), ("Launch", "Name")) * 2:
-            begun = time.monotonic()
-            tab.go(name)
-            tab.page.get_by_text(last).first.wait_for()
-            took_s[name] = time.monotonic() - begun
-        begun = time.monotonic()
+    with server(argv, port) as shown, console(browser, shown.url) as opened:
+        opened.log_in(gateway.key("operator", "admin"))
+        yield opened
+
+
+def drawn_s(tab: Console, screen: str) -> float:
+    begun = time.monotonic()
+    tab.go(screen)
+    tab.sees(SCREENS[screen])
+    return time.monotonic() - begun
+
+
+@pytest.mark.slow
+def test_each_screen_is_drawn_in_under_two_seconds_and_the_page_stays_responsive(tab: Console) -> None:
+    # Once before: the first look of all loads what the screens need.
+    for screen in SCREENS:
+        drawn_s(tab, screen)
+    took_s = {screen: drawn_s(tab, screen) for screen in SCREENS}
+
+    begun = time.monotonic()
+    tab.go("Deployments")
+    tab.choose("Open one: select its row, or type its name", "model-49")
+    tab.heading("model-49")
+    tab.sees("Slots per replica")
+    took_s["one deployment"] = time.monotonic() - begun
+
+    # While the largest tables refresh by themselves.
+    longest_ms = {}
+    for screen in ("Deployments", "Cluster"):
         tab.go("Overview")
-        tab.sees("a100: 1200")
-        took_s["Overview"] = time.monotonic() - begun
-        tab.go("Deployments")
-        tab.choose("Open one: select its row, or type its name", "model-49")
-        tab.heading("model-49")
-    Path(os.environ.get("CONSOLE_TIMES", os.devnull)).write_text(str(took_s))
+        if screen == "Deployments":
+            tab.go("Deployments")
+            tab.button("All deployments").click()
+            tab.sees(SCREENS[screen])
+        else:
+            drawn_s(tab, screen)
+        tab.page.evaluate(WATCH)
+        seen = tab.page.locator(".e-stamp").first.text_content()
+        for _ in range(2):
+            expect(tab.page.locator(".e-stamp").first).not_to_have_text(seen or "", timeout=TIMEOUT_MS)
+            seen = tab.page.locator(".e-stamp").first.text_content()
+        longest_ms[screen] = tab.page.evaluate("window.longest")
+    Path(os.environ.get("CONSOLE_TIMES", os.devnull)).write_text(f"{took_s}\n{longest_ms}\n")
     assert max(took_s.values()) < DRAWN_S, took_s
+    assert max(longest_ms.values()) < RESPONDS_MS, longest_ms

@@ -261,6 +261,16 @@ def test_a_job_without_a_record_is_adopted() -> None:
     assert kinds(before, after) == ["adopted"]
 
 
+@pytest.mark.parametrize(("left", "told"), [(40 * S, True), (23 * HOUR, False)])
+def test_one_that_left_before_it_served_because_its_time_limit_came_says_so(left: timedelta, told: bool) -> None:
+    before = loaded(started_at=NOW - HOUR, expires_at=NOW + left)
+    (failure,) = look(status(before), seen(job("COMPLETED"))).failures
+    assert ("its time limit came before it served" in failure.reason) == told
+    # One that had served is not told so: it may have ended for any reason.
+    (failure,) = look(status(ready(expires_at=NOW + left)), seen(job("COMPLETED"))).failures
+    assert "time limit" not in failure.reason
+
+
 def test_a_job_that_ended_is_not_adopted() -> None:
     assert look(status(), seen(job("COMPLETED"))).replicas == ()
 
