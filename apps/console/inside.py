@@ -138,7 +138,11 @@ def settings(feed: Feed, row: dict[str, Any]) -> None:
             f"Not measured: {row['slots']} slots come from the engine's arguments. A sweep (Saturation) measures them."
         )
     else:
-        rows = [(name, str(value)) for name, value in card.items() if name not in ("setup", "file") and value]
+        rows = [
+            (name, f"{value:.4g}" if isinstance(value, float) else str(value))
+            for name, value in card.items()
+            if name not in ("setup", "file") and value
+        ]
         st.html(markup.table([Column("Of one replica"), Column("Value", long=True)], rows))
 
 

@@ -31,7 +31,8 @@ _TONES = "\n".join(f".e-{name} {{ --tone: light-dark({light}, {dark}) }}" for na
 CSS = f"""<style>
 {_TONES}
 .stMainBlockContainer {{ padding-top: 3.25rem; padding-bottom: 4rem; max-width: 1500px }}
-.stMainBlockContainer h1 {{ font-size: 1.6rem; padding: 0 0 .25rem }}
+.stMainBlockContainer h1 {{ font-size: 1.6rem; padding: 0 0 .5rem }}
+[data-testid="stButtonGroup"] button[kind$="Active"] p {{ color: light-dark(#0b5c8f, #a9d6f5); font-weight: 600 }}
 .stMainBlockContainer h2 {{ font-size: 1.2rem; padding: .9rem 0 .25rem }}
 .stMainBlockContainer h3 {{ font-size: 1rem; padding: .6rem 0 .2rem }}
 .e-line {{ --line: color-mix(in srgb, currentColor 18%, transparent) }}
@@ -39,7 +40,7 @@ CSS = f"""<style>
 .e-word {{ color: var(--tone); font-weight: 600; white-space: nowrap }}
 .e-word::before {{ content: ""; display: inline-block; width: .55em; height: .55em; border-radius: 50%;
   background: var(--tone); margin-right: .4em }}
-.e-tiles {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .6rem }}
+.e-tiles {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(9.3rem, 1fr)); gap: .6rem }}
 .e-tile {{ border: 1px solid color-mix(in srgb, currentColor 18%, transparent); border-radius: 4px;
   border-left: 3px solid var(--tone, color-mix(in srgb, currentColor 18%, transparent)); padding: .55rem .75rem;
   min-width: 0 }}

@@ -112,8 +112,9 @@ def _deployment(status: Status, now: datetime) -> Iterator[Attention]:
             "bad", f"{name} failed: {status.gave_up}", "read its log, mend the cause, then restart it", name
         )
     elif status.failures and not status.serving and not status.deployment.stopping:
-        last = status.failures[-1]
-        yield Attention("bad", f"{name} failed {len(status.failures)} times: {last.reason}", "read its log", name)
+        last, count = status.failures[-1], len(status.failures)
+        often = "once" if count == 1 else f"{count} times"
+        yield Attention("bad", f"{name} failed {often}: {last.reason}", "read its log", name)
     for replica in status.replicas:
         if replica.stage == "queued" and _age(replica, now) > WAITS_LONG:
             minutes = _age(replica, now).total_seconds() / 60

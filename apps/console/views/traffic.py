@@ -183,6 +183,7 @@ def line(data: pd.DataFrame, field: str, title: str, reach: str) -> dict[str, An
                 "field": "value",
                 "type": "quantitative",
                 "title": None,
+                "scale": {"domainMin": 0, **({} if known[field].any() else {"domainMax": 1})},
                 "axis": {"tickCount": 5, **({"labelExpr": SECONDS} if times else {})},
             },
             "color": {"field": "Series", "type": "nominal", "title": None, "scale": {"domain": series}},
