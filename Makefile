@@ -47,7 +47,7 @@ bench: install ## what the path costs, direct, NGINX and our gateway in one run;
 	@$(BIN)/python -m tests.benchmarks.bench_rag
 	@$(BIN)/python -m tests.benchmarks.bench_load
 
-shots: install ## pictures of the chatbot for the README (docs/)
+shots: install ## pictures of chatbot and console for the README (docs/); all of them go to var/shots
 	@tests/install.sh
 	@$(BIN)/python -m tests.shots
 

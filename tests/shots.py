@@ -20,7 +20,7 @@ DOCS = ROOT / "docs"
 ALL = ROOT / "var" / "shots"
 WIDE, PHONE = (1280, 860), (420, 860)
 # Of the console; what is below it is not for a README.
-TOP = (1400, 900)
+TOP = (1400, 640)
 CHOSEN = {
     "chatbot-answer": "chatbot",
     "chatbot-phone-dark": "chatbot-phone-dark",
@@ -29,7 +29,7 @@ CHOSEN = {
     "console-saturation-light": "console-saturation",
     "console-live-dark": "console-live-dark",
 }
-COLOURS = 128
+COLOURS = 256
 # Beyond each screen: its parts, as their buttons are called.
 PARTS = {"index": ("Addresses", "Index"), "saturation": ("Capacity cards",), "traffic": (), "usage": ()}
 ONE_PARTS = ("Events", "Log", "Try it", "Script", "Addresses", "Settings")
@@ -75,7 +75,10 @@ def shoot_chatbot(browser: Browser, address: str) -> None:
     for size, dark, end in ((WIDE, False, ""), (WIDE, True, "-dark"), (PHONE, True, "-phone-dark")):
         page = chat(browser, address, size, dark, end)
         ask(page, QUESTION)
-        page.locator("#chat sup.cite a").first.click()
+        if size == WIDE:
+            page.locator("#chat sup.cite a").first.click()
+        else:
+            page.locator("#chat .turn").first.evaluate("it => it.scrollIntoView({block: 'center'})")
         page.wait_for_timeout(1500)
         save(page, f"chatbot{end or '-answer'}")
         page.locator("#new-chat").dispatch_event("click")
@@ -120,8 +123,10 @@ def shoot_console(browser: Browser, running: Engine, key: str, scheme: str, heig
 def keep(name: str, into: str) -> None:
     """The top of a picture, with few colours."""
     with Image.open(ALL / f"{name}.png") as picture:
-        top = picture.convert("RGB").crop((0, 0, picture.width, min(picture.height, TOP[1])))
-        palette = top.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        top = picture.convert("RGB").crop(
+            (0, 0, picture.width, TOP[1] if name.startswith("console") else picture.height)
+        )
+        palette = top.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         palette.save(DOCS / f"{into}.png", optimize=True)
 
 
