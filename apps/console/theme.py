@@ -32,7 +32,6 @@ CSS = f"""<style>
 {_TONES}
 .stMainBlockContainer {{ padding-top: 3.25rem; padding-bottom: 4rem; max-width: 1500px }}
 .stMainBlockContainer h1 {{ font-size: 1.6rem; padding: 0 0 .5rem }}
-[data-testid="stButtonGroup"] button[kind$="Active"] p {{ color: light-dark(#0b5c8f, #a9d6f5); font-weight: 600 }}
 .stMainBlockContainer h2 {{ font-size: 1.2rem; padding: .9rem 0 .25rem }}
 .stMainBlockContainer h3 {{ font-size: 1rem; padding: .6rem 0 .2rem }}
 .e-line {{ --line: color-mix(in srgb, currentColor 18%, transparent) }}
