@@ -196,6 +196,7 @@ def test_more_gpus_than_a_node_of_the_partition_has_are_refused_in_words(tab: Co
     assert "simulator" not in names(served)
 
 
+@pytest.mark.slow
 def test_what_waits_for_gpus_tells_so_and_is_cancelled(tab: Console, served: Engine, cluster: Cluster) -> None:
     choose_gpus(tab, "waits", 4, "a100")
     tab.type("Replicas", "3")
