@@ -44,7 +44,11 @@ def only_supplied(text: str, supplied: int, finished: bool = True) -> str:
         good = dict.fromkeys(number for number in given if 1 <= number <= supplied)
         return f" {''.join(f'[{number}]' for number in good)}" if good else ""
 
-    return CITED.sub(kept, text)
+    text = CITED.sub(kept, text)
+    # What stood around a bracket that went may now be one.
+    while any(not 1 <= int(number) <= supplied for one in CITED.findall(text) for number in re.findall(r"\d+", one)):
+        text = CITED.sub(kept, text)
+    return text
 
 
 def check(text: str, passages: Sequence[Passage], language: Language) -> Checked:

@@ -84,6 +84,7 @@ def test_sentences_end_where_people_end_them(text: str, parts: list[str]) -> Non
 
 def test_citations_are_of_supplied_passages_only_also_while_they_are_being_written() -> None:
     assert support.only_supplied("A [1, 3]. B [9]. C 【2】.", 3) == "A [1][3]. B. C [2]."
+    assert support.only_supplied("A [[9]4] B [9 [2]].", 3) == "A B [9 [2]]."
     assert support.only_supplied("A [1]. B [", 3, finished=False) == "A [1]. B"
     assert support.only_supplied("A [1]. B [2, ", 3, finished=False) == "A [1]. B"
 

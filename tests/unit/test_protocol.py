@@ -35,6 +35,7 @@ def test_each_error_has_its_status_and_code(error, status, code):
 def test_every_class_of_errors_is_mapped():
     classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.EngineError)]
     arguments = {"UnknownName": ("model", "x", []), "Overloaded": ("x", 1), "GatewayError": ("x", 500)}
+    arguments["FetchFailed"] = ("x", True)
     for kind in classes:
         found = refusal(kind(*arguments.get(kind.__name__, ("x",))))
         assert found.payload.keys() == {"error"}
