@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.terminal import Json, print_json, say
+from rag.answer.rerank import reranker_named
 from rag.commands.local import settings
 from rag.evaluate.beir import load
 from rag.evaluate.compare import evaluate as compare
@@ -25,6 +26,7 @@ def evaluate(
     vectors: Annotated[
         list[Path] | None, typer.Option(help="Embeddings that are known already (.npz of keys and vectors).")
     ] = None,
+    rerank: Annotated[str, typer.Option(help="A model of the engine that puts the ten best in order.")] = "",
     as_json: Json = False,
 ) -> None:
     """Measure the settings on a BEIR-style folder, with 95 % intervals."""
@@ -32,8 +34,8 @@ def evaluate(
     dataset = dataset.chosen(split or ("test" if "test" in dataset.splits else "all"))
     embedder = embedder_named(embeddings, os.environ)
     cache = EmbeddingCache(settings().local / "embeddings.db", vectors or ())
-    with tempfile.TemporaryDirectory(prefix="rag-evaluate-") as index:
-        told = compare(dataset, Path(index), embedder, cache, progress=_say)
+    with tempfile.TemporaryDirectory(prefix="rag-evaluate-") as index, reranker_named(rerank, os.environ) as reranker:
+        told = compare(dataset, Path(index), embedder, cache, progress=_say, rerank=reranker)
     if as_json:
         print_json(told)
     else:
@@ -48,6 +50,8 @@ def lines_of(told: dict[str, Any]) -> list[str]:
         for group, means in (("all", setting), *setting["languages"].items()):
             cells = "".join(f"  {_cell(means, metric):<22}" for metric in METRICS)
             lines.append(f"{name:<9} {group:<7} {means['queries']:>7}{cells}".rstrip())
+    if (second := told["settings"].get("reranked")) and second["kept"]:
+        lines.append(f"reranked by {second['model']}: {second['kept']} questions kept the order; {second['reason']}")
     if refusal := told.get("refusal"):
         lines.append(f"gate: answers {refusal['answered']:.1%}, AUROC {refusal['auroc']:.3f}")
         for kind, one in refusal["kinds"].items():

@@ -17,6 +17,8 @@ from rag.extract.text import clean
 MOST_PAGES = 300
 # A line that stands on this share of the pages is a running head or foot.
 _RUNNING_SHARE = 0.6
+# A shorter line may end a paragraph.
+_FULL_LINE = 60
 _HYPHEN = re.compile(r"(?<=[a-zäöüß])-\n(?=[a-zäöüß])")
 _NUMBERED = re.compile(r"^(?:Seite|Page)?\s*\d+(?:\s*(?:/|von|of)\s*\d+)?$", re.IGNORECASE)
 _HEADING = re.compile(r"^(?:§\s*\d+\w?\b|(?:\d+\.)+\d*\s|\d+\s+[A-ZÄÖÜ]|Anlage\b|Artikel\s+\d).{0,90}$")
@@ -34,7 +36,7 @@ def extract_pdf(body: bytes, url: str) -> Page:
     except Exception:  # pypdf lets through whatever a broken file makes Python raise
         pages, title, changed = [], "", None
     lines = _without_running_lines([page.split("\n") for page in pages])
-    blocks = tuple(block for page in lines for block in _blocks(page))
+    blocks = tuple(_blocks(_over_pages(lines)))
     text = "\n".join(block.text for block in blocks)
     return Page(
         url=url,
@@ -55,6 +57,16 @@ def _without_running_lines(pages: list[list[str]]) -> list[list[str]]:
     return [[line for line in page if line not in running and not _NUMBERED.match(line)] for page in pages]
 
 
+def _over_pages(pages: list[list[str]]) -> list[str]:
+    """The lines of all pages. A page begins a new paragraph, unless the last one ends in the middle of a sentence."""
+    lines = [""]
+    for page in pages:
+        open_ = lines[-1] and not lines[-1].endswith((".", ":", "!", "?"))
+        goes_on = open_ and page and (page[0][:1].islower() or len(lines[-1]) >= _FULL_LINE)
+        lines += page if goes_on else ["", *page]
+    return lines
+
+
 def _blocks(lines: list[str]) -> list[Block]:
     blocks: list[Block] = []
     paragraph: list[str] = []
@@ -72,7 +84,7 @@ def _blocks(lines: list[str]) -> list[Block]:
 
 def _ends(last: str, following: str) -> bool:
     """Whether a paragraph ends here: a short last line with a full stop, or an item of a list comes."""
-    return (len(last) < 60 and last.endswith((".", ":", "!", "?"))) or following[:2] in ("• ", "- ", "– ")
+    return (len(last) < _FULL_LINE and last.endswith((".", ":", "!", "?"))) or following[:2] in ("• ", "- ", "– ")
 
 
 def _title(told: str, blocks: tuple[Block, ...]) -> str:

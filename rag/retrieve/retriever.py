@@ -3,8 +3,9 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,13 @@ from rag.index.embed import Embedder, embedder_named
 from rag.index.generations import Generations
 from rag.retrieve import compose
 from rag.retrieve.generation import Generation
-from rag.retrieve.passage import WAYS, Found, Passage, Way
+from rag.retrieve.passage import WAYS, Found, Passage, Reranker, Reranking, Way
 from rag.retrieve.rank import rank
 
 _REMEMBERED = 512
 _MOST_CONTACTS = 3
+# So many of the best passages are reranked.
+RERANKED = 10
 # Longer than any question; what is behind it is not searched.
 _MOST_CHARACTERS = 1000
 
@@ -49,18 +52,31 @@ class Retriever:
         with retriever._using():
             return retriever
 
-    def search(self, question: str, *, language: str | None = None, limit: int = 6, way: Way = "hybrid") -> Found:
+    def search(
+        self,
+        question: str,
+        *,
+        language: str | None = None,
+        limit: int = 6,
+        way: Way = "hybrid",
+        rerank: Reranker | None = None,
+    ) -> Found:
         """The passages nearest to a question in German or English, best first, and whether they can answer it.
 
         `language` is the question's ("de", "en"); None detects it. Blocks some 20 to 50 ms: from a coroutine, call it
-        in a thread. Raises IndexMissing when the index has gone.
+        in a thread. With `rerank` (rag.answer.rerank) a model then puts the best ten in order, unless the gate refuses:
+        that takes as long as the model. Raises IndexMissing when the index has gone.
         """
         if way not in WAYS:
             raise ConfigurationError(f"way is {way!r}; it must be one of {', '.join(WAYS)}")
         question = question.strip()[:_MOST_CHARACTERS]
         with self._using() as generation:
             ranked = rank(generation, question, self._vector(question), language or detect(question), way)
-            return Found(compose.passages(generation, ranked, limit), generation.calibration.gate(ranked.evidence))
+            found = Found(compose.passages(generation, ranked, limit), generation.calibration.gate(ranked.evidence))
+            if rerank is None:
+                return found
+            best = compose.passages(generation, ranked, max(limit, RERANKED))
+        return _reranked(question, found, best, limit, rerank)
 
     def contacts(self, question: str) -> list[Passage]:
         """The contact cards nearest to the question, at most three: whom to ask when the pages do not answer."""
@@ -152,6 +168,16 @@ class _Held:
             self._users -= 1
             if self._users == 0:
                 self.generation.close()
+
+
+def _reranked(question: str, found: Found, best: Sequence[Passage], limit: int, rerank: Reranker) -> Found:
+    """The first of the `best` in the reranker's order; what was found as it is, where that has none."""
+    if not found.gate.answers:
+        return replace(found, reranking=Reranking(rerank.model, False, "the gate refuses the question"))
+    passages, told = rerank(question, best[:RERANKED])
+    if not told.done:
+        return replace(found, reranking=told)
+    return replace(found, passages=(*passages, *best[RERANKED:])[:limit], reranking=told)
 
 
 def index_folder(where: Path | Settings) -> Path:

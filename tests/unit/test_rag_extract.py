@@ -11,6 +11,8 @@ from rag.extract.language import detect, page_language
 from rag.extract.page import Block, Page
 from rag.extract.pdf import extract_pdf
 from rag.extract.text import clean
+from rag.index.chunk import chunks_of
+from tests.university.pdf import pdf
 
 URL = "https://www.hs.example/studium/rueckmeldung/"
 TYPO3 = """<!DOCTYPE html><html lang="de"><head><title>Rückmeldung | Hochschule</title>
@@ -182,6 +184,23 @@ def test_pages_that_differ_in_a_number_only_are_two() -> None:
         [_page("https://a.example/", text + "15. Juli"), _page("https://b.example/", text + "31. Juli")]
     )
     assert len(merged) == 2
+
+
+def test_a_pdf_is_read_page_by_page_with_its_sections_and_what_it_says_about_itself() -> None:
+    sections = [
+        f"# § {number} Abschnitt {number}\n\n" + f"Über die Prüfung {number} entscheidet der Ausschuss (§ 3). " * 20
+        for number in range(1, 9)
+    ]
+    body = pdf("Prüfungsordnung für alle Studiengänge", "\n\n".join(sections), "2025-03-14")
+    page = extract_pdf(body, "https://a.example/ordnung.pdf")
+    assert (page.title, page.language, page.date) == ("Prüfungsordnung für alle Studiengänge", "de", date(2025, 3, 14))
+    assert page.is_pdf and page.urls == ("https://a.example/ordnung.pdf",)
+    headings = [block.text for block in page.blocks if block.kind == "heading"]
+    assert headings == [f"§ {number} Abschnitt {number}" for number in range(1, 9)]
+    for number in range(1, 9):
+        assert page.text.count(f"Über die Prüfung {number} entscheidet der Ausschuss (§ 3).") == 20
+    chunks = chunks_of(page, lambda text: len(text) // 3)
+    assert {chunk.heading_path[-1] for chunk in chunks if chunk.heading_path} == set(headings)
 
 
 def test_what_is_no_pdf_has_no_blocks() -> None:
