@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from types import TracebackType
 
@@ -21,7 +22,7 @@ SWEEP_S = 0.05
 LIES, LIE_SHARE = 8, 0.1
 
 
-class Run:
+class Run(ABC):
     """Lives on the running loop until it is drained or aborted; `async with` aborts what is left of it.
 
     `samples` grows all the time; windows of it are cut by their times. `repeats` counts requests that were sent again,
@@ -139,9 +140,9 @@ class Run:
             self.next(line, end)
             self._notice_the_end()
 
+    @abstractmethod
     def next(self, line: Line, end: float) -> None:
         """What a line does after its request ended at `end`."""
-        raise NotImplementedError
 
     def _notice_the_end(self) -> None:
         if self.stopped and not self._under_way and not self.waiting:
