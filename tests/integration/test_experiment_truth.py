@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from engine.gateway.app import CARDS_S
 from tests.serving import Engine
 
 # Slots and latencies (ms), at least 100 times the delay of the path.
@@ -39,7 +40,9 @@ def test_on_a_real_slurm_six_slots_are_found_and_a_card_is_left(slurm_engine: En
     assert found["serialisation"]["confirmed_by"] == "vllm:num_requests_waiting"
     assert throughput(found, 6) == pytest.approx(24, rel=0.01)
     assert found["startup"]["queue_s"] >= 0 and found["startup"]["load_s"] > 0
-    (row,) = slurm_engine.json("ps")
+    deadline = time.monotonic() + 2 * CARDS_S
+    while not (row := slurm_engine.json("ps")[0])["measured"] and time.monotonic() < deadline:
+        time.sleep(0.5)
     assert (row["slots"], row["measured"], row["card_ignored"]) == (6, True, "")
     slurm_engine.run("stop", "six")
     launch(slurm_engine, "seven", capacity=7, latency_ms=250)
