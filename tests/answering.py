@@ -35,6 +35,7 @@ class Shelf:
     office: Sequence[Passage] = ()
     error: EngineError | None = None
     asked: list[str] = field(default_factory=list)
+    wanted: list[str] = field(default_factory=list)
 
     def search(self, question: str, *, language: str | None = None, limit: int = 6) -> Found:
         self.asked.append(question)
@@ -43,6 +44,7 @@ class Shelf:
         return Found(tuple(self.passages[:limit]), Gate(0.9 if self.answers else 0.1, 0.5, self.answers))
 
     def contacts(self, question: str) -> list[Passage]:
+        self.wanted.append(question)
         return list(self.office)
 
 

@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 
 from rag.answer.states import Past
-from rag.answer.terms import is_term, same, stem, words
+from rag.answer.terms import covered, is_term, same, stem, terms, words
+from rag.retrieve.passage import Passage
 
 # Words that point back, or that begin something which hangs on what was said.
 _BEGINS = re.compile(
@@ -62,9 +63,20 @@ def stands_alone(question: str, past: Sequence[Past]) -> bool:
     """Does it say by itself what it is about? Without a turn before it there is nothing to take from."""
     if not past:
         return True
-    if _BEGINS.search(question) or _POINTS.search(question):
+    if leans(question):
         return False
     return len({stem(word) for word, _, _ in words(question) if is_term(word)}) > FEW_TERMS
+
+
+def leans(question: str) -> bool:
+    """Does it say that it hangs on what was said before?"""
+    return bool(_BEGINS.search(question) or _POINTS.search(question))
+
+
+def touches(question: str, passages: Sequence[Passage]) -> bool:
+    """Does any of them hold one of the question's own words?"""
+    own = {stem(word) for word, _, _ in words(question) if is_term(word)}
+    return any(covered(own, set(terms(f"{one.title} {' '.join(one.heading_path)} {one.text}"))) for one in passages)
 
 
 def completed(question: str, past: Sequence[Past]) -> str:

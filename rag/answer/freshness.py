@@ -4,17 +4,10 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
-from rag.answer.prompt import MONTHS
 from rag.answer.states import Citation, Flag
+from rag.dates import written
 
 OLD = timedelta(days=548)
-_MONTH = {name.lower()[:3]: number for names in MONTHS.values() for number, name in enumerate(names, start=1)}
-_MONTH |= {"mär": 3, "mai": 5, "mrz": 3}
-_NAMES = "|".join(sorted({name.lower() for names in MONTHS.values() for name in names}, key=len, reverse=True))
-_NUMERIC = re.compile(r"\b(\d{1,2})\.\s?(\d{1,2})\.\s?((?:20)?\d\d)\b")
-_ISO = re.compile(r"\b(20\d\d)-(\d\d)-(\d\d)\b")
-_DAY_FIRST = re.compile(rf"\b(\d{{1,2}})(?:\.|st|nd|rd|th)?\s+({_NAMES})\.?,?\s+(20\d\d)\b", re.I)
-_MONTH_FIRST = re.compile(rf"\b({_NAMES})\s+(\d{{1,2}})(?:st|nd|rd|th)?,?\s+(20\d\d)\b", re.I)
 _SEMESTER = re.compile(
     r"\b(winter|sommer|summer|ws|wise|ss|sose)(?:[\s-]?(?:semester|term))?\s*(20\d\d)(?:\s?[/–-]\s?(?:20)?(\d\d))?\b",
     re.I,
@@ -24,19 +17,6 @@ _ENDS = re.compile(
     r"|deadline|until|\bby\b|no later|due|regist|apply|application|enrol|submi|period|closes|schließt|endet|ends",
     re.I,
 )
-
-
-def dates(text: str) -> Iterator[tuple[date, str, int]]:
-    """Each full date of a text: the day, how it is written, where it begins."""
-    for pattern, order in ((_NUMERIC, "dmy"), (_ISO, "ymd"), (_DAY_FIRST, "dmy"), (_MONTH_FIRST, "mdy")):
-        for found in pattern.finditer(text):
-            parts = dict(zip(order, found.groups(), strict=True))
-            year = int(parts["y"]) + (2000 if len(parts["y"]) == 2 else 0)
-            month = int(parts["m"]) if parts["m"].isdigit() else _MONTH[parts["m"].lower()[:3]]
-            try:
-                yield date(year, month, int(parts["d"])), found[0], found.start()
-            except ValueError:
-                continue
 
 
 def semesters(text: str) -> Iterator[tuple[date, str]]:
@@ -55,7 +35,8 @@ def flags(citations: Sequence[Citation], today: date) -> tuple[Flag, ...]:
 
 def _flag(citation: Citation, today: date) -> Flag | None:
     passage, number = citation.passage, citation.number
-    ends = [(day, words) for day, words, at in dates(passage.text) if _is_an_end(passage.text, at)]
+    told = [(one.date, one.words, one.begin) for one in written(passage.text) if one.date]
+    ends = [(day, words) for day, words, at in told if _is_an_end(passage.text, at)]
     if ends and max(ends)[0] < today:
         return Flag("deadline", number, max(ends)[1], max(ends)[0])
     where = " ".join((passage.title, *passage.heading_path, passage.text))

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from engine.settings import ROOT
 from rag.answer.states import Document, Language, Past, Question
+from rag.dates import NAMES
 from rag.retrieve.passage import Passage
 
 Message = dict[str, Any]
@@ -31,12 +32,6 @@ _INVISIBLE = re.compile(
 _MARK = re.compile(r"<\s*/?\s*(?:passage|file|conversation|question|system|assistant|user)\b[^<>]{0,200}>", re.I)
 _TURN = re.compile(r"<\|[^|<>]{0,40}\|>|\[/?INST\]|<</?SYS>>|</?s>", re.I)
 
-_MONTHS = """
-Januar Februar März April Mai Juni Juli August September Oktober November Dezember
-January February March April May June July August September October November December
-"""
-MONTHS = dict(zip(("de", "en"), (line.split() for line in _MONTHS.strip().splitlines()), strict=True))
-
 
 @dataclass(frozen=True)
 class Prompt:
@@ -48,7 +43,7 @@ class Prompt:
 
 
 def in_words(day: date, language: Language) -> str:
-    month = MONTHS[language][day.month - 1]
+    month = NAMES[language][day.month - 1]
     return f"{day.day}. {month} {day.year}" if language == "de" else f"{day.day} {month} {day.year}"
 
 

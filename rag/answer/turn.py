@@ -18,6 +18,13 @@ from rag.retrieve.passage import Found, Passage
 NEAREST = 3
 REWRITE_TIMEOUT_S = 8.0
 MODELS_FOR_S = 2.0
+# Among questions about other things (the gate's mean and deviation are theirs) an ordinary one, for which no office is
+# the right one: the general one takes it.
+FAR = 0.8
+GENERAL_OFFICE: dict[Language, str] = {
+    "de": "Allgemeine Studienberatung: Fragen rund um das Studium",
+    "en": "General student advice: questions about studying",
+}
 # An embedding costs a core for 20 ms: more at once only make each other late.
 SEARCHES_AT_ONCE = 2
 
@@ -77,6 +84,9 @@ class Turns:
         searched, by = await self._standing_alone(question, language, model)
         yield Searching(searched if by else None, by)
         found = await self._search(searched, language)
+        if by == "terms" and await self._strays(question.text, found, language):
+            yield Searching(None)
+            searched, found = question.text, await self._search(question.text, language)
         if not found.gate.answers and not own:
             yield await self._refusal(searched, found, language)
             return
@@ -128,9 +138,16 @@ class Turns:
         async with self._searching:
             return await asyncio.to_thread(self._retriever.search, searched, language=language, limit=PASSAGES)
 
+    async def _strays(self, question: str, found: Found, language: Language) -> bool:
+        """Was a question about something else taken for a follow-up? `The weather?` needs nothing of the one before."""
+        if followup.leans(question) or followup.touches(question, found.passages):
+            return False
+        return not (await self._search(question, language)).gate.answers
+
     async def _refusal(self, searched: str, found: Found, language: Language) -> Refused:
         async with self._searching:
-            offices = await asyncio.to_thread(self._retriever.contacts, searched)
+            wanted = searched if found.gate.score > FAR else GENERAL_OFFICE[language]
+            offices = await asyncio.to_thread(self._retriever.contacts, wanted)
         nearest = {passage.url: passage for passage in reversed(found.passages)}
         pages = tuple(reversed(nearest.values()))[:NEAREST]
         return Refused(searched, pages, offices[0] if offices else None, language)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from engine.errors import ConfigurationError
 from engine.tables import problem
-from rag.extract.dates import first_date
+from rag.dates import first_date
 from rag.extract.language import LANGUAGES, detect
 from rag.extract.page import Block, Page
 

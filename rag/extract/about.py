@@ -5,7 +5,7 @@ from datetime import date as Date
 
 from bs4 import BeautifulSoup, Tag
 
-from rag.extract.dates import first_date, stated_change
+from rag.dates import first_date, stated_change
 from rag.extract.text import one_line
 
 _MODIFIED = (

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from pypdf import PdfReader
 
-from rag.extract.dates import stated_change
+from rag.dates import stated_change
 from rag.extract.language import detect
 from rag.extract.page import Block, Page
 from rag.extract.text import clean

@@ -16,6 +16,7 @@ def shape(*buckets: int, p95: float | None = None) -> dict[str, Any]:
 def traffic_row(at: str = AT, model: str = "llama", **more: Any) -> dict[str, Any]:
     plain = {
         "at": at, "model": model, "requests": 60, "prompt_tokens": 600, "completion_tokens": 1200, "bypasses": 0,
+        "queued_s": 0.0,
         "errors": {"overloaded": 3, "refused": 0, "failed": 1, "left": 0},
         "finish_reasons": {"stop": 40, "length": 16, "tool_calls": 0, "other": 0},
         "latency_s": shape(0, 28, 28, 0, p95=0.38), "ttft_s": shape(10, 0, 0, 0, p95=0.09),

@@ -1,6 +1,7 @@
 """The pure parts of a turn: language, follow-ups, sentences, support, prompts, freshness, the choice of a model."""
 
 from datetime import date
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -174,3 +175,32 @@ def test_the_default_model_is_ready_real_speaks_the_language_and_is_large() -> N
     }
     seeing = models.default(known, "de", sees=True)
     assert seeing is not None and seeing.name == "eye"
+
+
+DATED = {
+    "de": passage(
+        "Die Rückmeldung ist vom 2. Januar bis zum 15. Februar 2027 offen. Der Beitrag beträgt 15 Euro.", language="de"
+    ),
+    "en": passage("Re-registration is open from 2 January to 15 February 2027. It costs 15 euros."),
+    "numeric": passage("Zeitraum der Rückmeldung: 02.01. – 15.02.2027", language="de"),
+    "range": passage("Die Bibliothek ist vom 2. bis 15. Januar 2027 während der Ferien geschlossen.", language="de"),
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "answer", "language", "borne_out"),
+    [
+        ("de", "Die Rückmeldung ist vom 2. Januar bis 15. Februar offen [1].", "de", True),
+        ("de", "Die Rückmeldung ist vom 15. Januar bis zum 15. Februar offen [1].", "de", False),
+        ("de", "Die Rückmeldung ist vom 2. Januar bis 15. Februar 2026 offen [1].", "de", False),
+        ("de", "The re-registration is open until 15 February 2027 [1].", "en", True),
+        ("de", "The re-registration is open until 15 January 2027 [1].", "en", False),
+        ("en", "Re-registration is open until February 15, 2027 [1].", "en", True),
+        ("numeric", "Der Zeitraum der Rückmeldung endet am 15. Februar [1].", "de", True),
+        ("numeric", "Der Zeitraum der Rückmeldung ist 02.01. bis 15.02. [1].", "de", True),
+        ("numeric", "Der Zeitraum der Rückmeldung endet am 15. Januar 2027 [1].", "de", False),
+        ("range", "Die Bibliothek ist ab dem 2. Januar geschlossen, der Ferien wegen [1].", "de", True),
+    ],
+)
+def test_a_date_is_borne_out_as_a_whole(source: str, answer: str, language: Any, borne_out: bool) -> None:
+    assert (support.check(answer, [DATED[source]], language).unsupported == ()) is borne_out

@@ -1,6 +1,7 @@
 """The turn, state by state, on a scripted model and a shelf of passages."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from itertools import pairwise
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 
 from engine.errors import AccessDenied, EndpointRefused, EngineError, GatewayError, IndexMissing
 from rag.answer.states import Document, Done, Failed, Past, Refused, Retrieved, Searching, Step, Writing
-from rag.answer.turn import Turns
+from rag.answer.turn import GENERAL_OFFICE, Turns
+from rag.retrieve.passage import Found, Gate
 from tests.answering import BASE, ROW, Model, Shelf, passage, run, user_text
 
 NOW = datetime(2026, 11, 20)
@@ -90,6 +92,26 @@ async def test_a_follow_up_is_completed_from_the_terms_of_the_turn_before() -> N
     states = await run(turns(Model(), shelf), "And for the master's?", past=PAST)
     assert states[0] == Searching(shelf.asked[0], "terms")
     assert "fee" in shelf.asked[0] and "master" in shelf.asked[0] and "bachelor" not in shelf.asked[0]
+
+
+class Fees(Shelf):
+    """Knows of fees only."""
+
+    def search(self, question: str, **options: Any) -> Found:
+        found = super().search(question, **options)
+        return found if "fee" in question.lower() else replace(found, gate=Gate(-0.5, 0.5, False))
+
+
+async def test_a_short_question_about_something_else_is_no_follow_up() -> None:
+    shelf, model = Fees([FEE], office=[OFFICE]), Model()
+    states = await run(turns(model, shelf), "The weather tomorrow?", past=PAST)
+    assert states[-2] == Searching(None) and model.sent == []
+    assert isinstance(states[-1], Refused) and states[-1].question == "The weather tomorrow?"
+    # Of what is far from all pages no office is the right one: the general one is.
+    assert shelf.wanted == [GENERAL_OFFICE["en"]]
+    for question in ("And the weather?", "The euros in sum?"):
+        states = await run(turns(model, Fees([FEE])), question, past=PAST)
+        assert isinstance(states[-1], Done), question
 
 
 async def test_a_capable_model_rewrites_a_follow_up_and_a_question_that_stands_alone_is_left() -> None:

@@ -39,10 +39,11 @@ def test_errors_and_finish_reasons_come_in_words_the_most_frequent_first() -> No
 
 def test_steps_without_a_request_are_zero_and_have_no_times() -> None:
     begin, end, _ = traffic.window("1 hour", NOW)
-    found = traffic.over_time(data.traffic(data.traffic_row()), "model", {}, begin, end)
+    found = traffic.over_time(data.traffic(data.traffic_row(queued_s=120.0)), "model", {}, begin, end)
     assert len(found) == 60 and list(found["Requests per s"]).count(0.0) == 59
     there = found[found["Requests per s"] > 0].iloc[0]
     assert (there["Requests per s"], there["Errors per min"], there["First token p95"]) == (1.0, 4.0, 0.09)
+    assert list(found["Waiting requests"]).count(0.0) == 59 and there["Waiting requests"] == 2.0
     assert found["Latency p95"].notna().sum() == 1
     chart = traffic.line(found, "Latency p95", "Latency", "1 hour")
     assert [row["value"] for row in chart["data"]["values"]] == [0.38]

@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from rag.extract.dates import find_dates, stated_change
+from rag.dates import find_dates, stated_change
 from rag.extract.duplicates import merge_duplicates
 from rag.extract.html import extract_html
 from rag.extract.language import detect, page_language

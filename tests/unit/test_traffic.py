@@ -29,7 +29,7 @@ async def recorder(database_url):
 
     for latency_s, finish in ((0.02, "stop"), (0.2, "length"), (0.2, "stop"), (2.0, "content_filter")):
         made.record("k1", "sim", 200, latency_s, latency_s / 2, 10, 5, finish)
-    made.record("k2", "sim", 200, 0.2, None, 1, 1)
+    made.record("k2", "sim", 200, 0.2, None, 1, 1, queued_s=6.0)
     for status in (429, 404, 502, 499):
         made.record("k1", "sim", status, 0.1)
     await next_minute()
@@ -51,6 +51,7 @@ async def test_a_row_a_minute_tells_requests_errors_tokens_and_times(recorder):
         ("2026-05-28T20:28:00Z", "sim", 1),
     ]
     first = found[0]
+    assert first["queued_s"] == 6.0 and found[1]["queued_s"] == 0.0
     assert first["errors"] == {"overloaded": 1, "refused": 1, "failed": 1, "left": 1}
     assert (first["prompt_tokens"], first["completion_tokens"]) == (41, 21)
     assert first["latency_s"]["count"] == 5 and first["ttft_s"]["count"] == 4
@@ -100,7 +101,7 @@ def test_a_histogram_tells_its_quantiles_within_a_bucket():
 async def test_a_database_that_is_older_than_a_number_goes_on(recorder, database_url):
     older = database.connect(database_url, database.records)
     with older.begin() as connection:
-        for name in ("stop", "per_token_3", "per_token_sum_s"):
+        for name in ("stop", "per_token_3", "per_token_sum_s", "queued_sum_s"):
             connection.execute(sa.text(f'ALTER TABLE traffic DROP COLUMN "{name}"'))
     older.dispose()
     newer = Recorder(database_url, now=lambda: (BEGIN + timedelta(minutes=26)).timestamp())

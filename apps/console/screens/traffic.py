@@ -26,8 +26,10 @@ CHARTS = (
     ("Per token p95", "Time per further token, p95"),
     ("Latency p95", "Latency, p95"),
     ("Errors per min", "Errors/min"),
+    ("Waiting requests", "Requests that waited for a slot, mean"),
     ("Bypasses per min", "Workflows bypassed/min"),
 )
+ONLY_IF_ANY = ("Waiting requests", "Bypasses per min")
 OUTCOMES = (None, "accepted", "rejected", "bypassed")
 
 
@@ -105,7 +107,7 @@ def _charts(data: Any, reach: str) -> None:
     shown = [
         (field, title)
         for field, title in CHARTS
-        if data[field].notna().any() and (field != "Bypasses per min" or data[field].any())
+        if data[field].notna().any() and (field not in ONLY_IF_ANY or data[field].any())
     ]
     paired({f"traffic-{field}": view.line(data, field, title, reach) for field, title in shown})
 

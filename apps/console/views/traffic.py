@@ -116,15 +116,14 @@ def over_time(
     )
 
 
-POINTS = (
-    "Requests per s", "Tokens per s", "Errors per min", "Bypasses per min",
-    "Latency p95", "First token p50", "First token p95", "Per token p50", "Per token p95",
-)  # fmt: skip
+RATES = ("Requests per s", "Tokens per s", "Errors per min", "Bypasses per min", "Waiting requests")
+TIMES = ("Latency p95", "First token p50", "First token p95", "Per token p50", "Per token p95")
+POINTS = (*RATES, *TIMES)
 
 
 def _point(name: str, moment: datetime, row: Mapping[str, Any] | None, step_s: int) -> list[Any]:
     if row is None:
-        return [_text(moment), name, 0.0, 0.0, 0.0, 0.0, *([None] * 5)]
+        return [_text(moment), name, *([0.0] * len(RATES)), *([None] * len(TIMES))]
     ttft, per_token = row["ttft_s"], row["per_token_s"]
     return [
         _text(moment),
@@ -133,6 +132,7 @@ def _point(name: str, moment: datetime, row: Mapping[str, Any] | None, step_s: i
         row["completion_tokens"] / step_s,
         sum(row["errors"].values()) * 60 / step_s,
         row["bypasses"] * 60 / step_s,
+        row["queued_s"] / step_s,
         row["latency_s"]["p95"],
         ttft["p50"],
         ttft["p95"],
@@ -160,7 +160,7 @@ def line(data: pd.DataFrame, field: str, title: str, reach: str) -> dict[str, An
     """A chart of one column of `over_time` (Vega-Lite), with its data."""
     known = data[data[field].notna()]
     values = known[["At", "Series", field]].rename(columns={field: "value"}).to_dict("records")
-    times = not field.endswith(("per s", "per min"))
+    times = field in TIMES
     # The same colour in all charts, whatever is missing in one.
     series = list(dict.fromkeys(data["Series"]))
     short = RANGES[reach][0] <= 86400

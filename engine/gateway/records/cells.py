@@ -51,25 +51,34 @@ class Histogram:
 
 
 class Cell:
-    """`latency` is of answers with status 200, `ttft` and `per_token` of streams."""
+    """`latency` is of answers with status 200, `ttft` and `per_token` of streams; `queued_s` is a sum over requests."""
 
     __slots__ = (
         "bypasses", "completion_tokens", "failed", "latency", "left", "length", "other_end", "overloaded", "per_token",
-        "prompt_tokens", "refused", "requests", "stop", "tool_calls", "ttft",
+        "prompt_tokens", "queued_s", "refused", "requests", "stop", "tool_calls", "ttft",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.requests = self.prompt_tokens = self.completion_tokens = self.bypasses = 0
         self.overloaded = self.refused = self.failed = self.left = 0
         self.stop = self.length = self.tool_calls = self.other_end = 0
+        self.queued_s = 0.0
         self.latency, self.ttft = Histogram(), Histogram()
         self.per_token = Histogram(TOKEN_BUCKETS_S)
 
     def count(
-        self, status: int, latency_s: float, ttft_s: float | None, prompt: int, completion: int, finish: str = ""
+        self,
+        status: int,
+        latency_s: float,
+        ttft_s: float | None,
+        prompt: int,
+        completion: int,
+        finish: str = "",
+        queued_s: float = 0.0,
     ) -> None:
         """One request that has ended; `ttft_s` is None where it was not streamed, `finish` the engine's word."""
         self.requests += 1
+        self.queued_s += queued_s
         self.prompt_tokens += prompt
         self.completion_tokens += completion
         if finish == "stop":
@@ -93,7 +102,7 @@ class Cell:
             self.failed += 1
 
     def add(self, other: "Cell") -> None:
-        for name in ("requests", "prompt_tokens", "completion_tokens", "bypasses", *ERRORS, *FINISHES):
+        for name in ("requests", "prompt_tokens", "completion_tokens", "bypasses", "queued_s", *ERRORS, *FINISHES):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("latency", "ttft", "per_token"):
             getattr(self, name).add(getattr(other, name))

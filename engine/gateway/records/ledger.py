@@ -103,7 +103,8 @@ class Ledger:
         prompt, completion = (usage.prompt, usage.completion) if usage else (0, 0)
         finish = meter.finish if meter is not None else ""
         if key is not None and not ended.apart:
-            recorder.record(key.id, ended.name, ended.status, ended.latency_s, ended.ttft_s, prompt, completion, finish)
+            times = ended.status, ended.latency_s, ended.ttft_s
+            recorder.record(key.id, ended.name, *times, prompt, completion, finish, ended.queued_s)
         if recorder.logs:
             recorder.line(self._line(ended, at, prompt, completion, finish))
 

@@ -67,9 +67,10 @@ class Recorder:
         prompt: int = 0,
         completion: int = 0,
         finish: str = "",
+        queued_s: float = 0.0,
     ) -> None:
         """One request that has ended. Only names of deployments may stand as `model`, or nothing."""
-        self._cell(key_id, model).count(status, latency_s, ttft_s, prompt, completion, finish)
+        self._cell(key_id, model).count(status, latency_s, ttft_s, prompt, completion, finish, queued_s)
         if prompt or completion:
             self._tokens[key_id] = self._tokens.get(key_id, 0) + prompt + completion
 

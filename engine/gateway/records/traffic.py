@@ -16,6 +16,7 @@ NUMBERS = ("requests", "prompt_tokens", "completion_tokens", "bypasses", *ERRORS
 LATENCY = tuple(f"latency_{i}" for i in range(len(BUCKETS_S) + 1))
 TTFT = tuple(f"ttft_{i}" for i in range(len(BUCKETS_S) + 1))
 PER_TOKEN = tuple(f"per_token_{i}" for i in range(len(TOKEN_BUCKETS_S) + 1))
+SUMS = ("latency_sum_s", "ttft_sum_s", "per_token_sum_s", "queued_sum_s")
 table = sa.Table(
     "traffic",
     database.records,
@@ -23,11 +24,9 @@ table = sa.Table(
     sa.Column("key_id", sa.String(200), primary_key=True),
     sa.Column("model", sa.String(200), primary_key=True),
     *(sa.Column(name, sa.BigInteger, nullable=False) for name in (*NUMBERS, *LATENCY, *TTFT, *PER_TOKEN)),
-    sa.Column("latency_sum_s", sa.Float, nullable=False),
-    sa.Column("ttft_sum_s", sa.Float, nullable=False),
-    sa.Column("per_token_sum_s", sa.Float, nullable=False),
+    *(sa.Column(name, sa.Float, nullable=False) for name in SUMS),
 )
-ADDED = (*NUMBERS, *LATENCY, *TTFT, *PER_TOKEN, "latency_sum_s", "ttft_sum_s", "per_token_sum_s")
+ADDED = (*NUMBERS, *LATENCY, *TTFT, *PER_TOKEN, *SUMS)
 
 
 def write(connection: sa.Connection, cells: Cells) -> None:
@@ -59,7 +58,8 @@ def traffic(
     key_id: str | None = None,
 ) -> list[dict[str, Any]]:
     """Rows from `begin` up to `end` without it, in steps of whole minutes, oldest first; steps without any request have
-    no row. Raises ConfigurationError for times that cannot be, or more than MOST_STEPS steps.
+    no row. `queued_s` is what all requests of a step waited for a slot: divided by the step, the queue's mean length
+    (Little's law). Raises ConfigurationError for times that cannot be, or more than MOST_STEPS steps.
     """
     step = _checked(begin, end, step_s)
     at = table.c.minute - table.c.minute % sa.literal_column(str(step))  # PostgreSQL groups by no parameter
@@ -94,6 +94,7 @@ def _row(cell: Cell) -> dict[str, Any]:
         "latency_sum_s": cell.latency.sum_s,
         "ttft_sum_s": cell.ttft.sum_s,
         "per_token_sum_s": cell.per_token.sum_s,
+        "queued_sum_s": cell.queued_s,
     }
 
 
@@ -103,6 +104,7 @@ def _told(row: Any) -> dict[str, Any]:
         "at": at.isoformat().replace("+00:00", "Z"),
         **{name: row[name] for name in ("model", "key_id") if name in row},
         **{name: int(row[name]) for name in NUMBERS if name not in (*ERRORS, *FINISHES)},
+        "queued_s": float(row["queued_sum_s"]),
         "errors": {kind: int(row[kind]) for kind in ERRORS},
         "finish_reasons": {kind.removesuffix("_end"): int(row[kind]) for kind in FINISHES},
         "latency_s": _shape([int(row[name]) for name in LATENCY], row["latency_sum_s"]),
