@@ -20,7 +20,7 @@ DOCS = ROOT / "docs"
 ALL = ROOT / "var" / "shots"
 WIDE, PHONE = (1280, 860), (420, 860)
 # Of the console; what is below it is not for a README.
-TOP = (1400, 640)
+TOP = (1400, 880)
 CHOSEN = {
     "chatbot-answer": "chatbot",
     "chatbot-phone-dark": "chatbot-phone-dark",
