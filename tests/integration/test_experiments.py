@@ -111,6 +111,8 @@ def test_a_replica_that_dies_makes_its_trial_invalid_and_the_sweep_goes_on_with_
     assert any("replica" in reason for reason in told), told
     assert sweep.serialisation is not None and sweep.serialisation.concurrency == pytest.approx(2, rel=0.1)
     assert any("invalid" in warning for warning in sweep.warnings)
+    # The doubling in which it died was done again, and went on.
+    assert max(trial.concurrency for trial in sweep.trials if trial.valid) >= 8
 
 
 def test_a_deployment_that_was_changed_is_another_experiment(tmp_path):

@@ -133,8 +133,13 @@ def test_an_invalid_trial_is_left_out_and_counted() -> None:
     assert found.warnings == (f"1 of {len(good) + 1} trials are invalid and left out (at 6 users): replica 0 died",)
 
 
-def gauged(trials: Sequence[Trial], waiting: Callable[[int], float]) -> list[Trial]:
-    return [replace(one, queue=Queue("tgi_queue_size", waiting(one.concurrency))) for one in trials]
+def gauged(
+    trials: Sequence[Trial], waiting: Callable[[int], float], running: Callable[[int], float] = lambda users: 1.0
+) -> list[Trial]:
+    return [
+        replace(one, queue=Queue("tgi_queue_size", waiting(one.concurrency), running(one.concurrency)))
+        for one in trials
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +155,21 @@ def test_a_queue_gauge_that_disagrees_contradicts(waiting: Callable[[int], float
     assert found.serialisation and found.serialisation.confirmed_by is None
     assert found.serialisation.contradicted and words in found.serialisation.contradicted
     assert found.serialisation.contradicted in found.warnings
+
+
+@pytest.mark.parametrize(
+    ("waiting", "words"),
+    [
+        (lambda users: 0.0, "stayed at 0 up to 4 users: those at work share"),
+        (lambda users: max(0.0, users - 3.0), "3.0 of 4 users are not waiting: those at work share"),
+    ],
+)
+def test_a_server_that_one_request_fills_works_on_more_without_more_throughput(waiting, words) -> None:
+    # given a CPU that one request uses up, and slots for more
+    trials = gauged(known([1, 2, 4], lambda users: 0.6 * users), waiting, lambda users: users - waiting(users))
+    # when, then
+    point = conclude(SIM, trials).serialisation
+    assert point and point.concurrency == pytest.approx(1, abs=0.1) and words in (point.contradicted or "")
 
 
 def test_without_a_gauge_nothing_is_confirmed_or_contradicted() -> None:

@@ -66,11 +66,15 @@ class Course:
 
     async def run(self) -> None:
         """Doubles the load until the throughput stops growing, then refines, each level `repeats` times in random
-        order. Raises ReplicaFailed or NotReadyInTime when the deployment does not come back after a replica died.
+        order. A doubling that is invalid is tried again at once: what comes next depends on it. Raises ReplicaFailed
+        or NotReadyInTime when the deployment does not come back after a replica died.
         """
         self._begun = time.monotonic()
         rounds = 0
         while True:
+            if rounds == 0 and (invalid := self._invalid_doubling()):
+                await self._trial((invalid, 0), [])
+                continue
             levels = next_levels(self.trials, self._options.max_concurrency)
             if len(levels) == 1 and rounds == 0 and self._doubles(levels[0]):
                 await self._trial((levels[0], 0), [])
@@ -96,13 +100,19 @@ class Course:
         """Whether a level is the next doubling, not yet given up."""
         return self._failed[level] < self._pace.attempts and all(trial.concurrency < level for trial in self.trials)
 
+    def _invalid_doubling(self) -> int | None:
+        """The largest level so far, where none of its trials is valid and it is not given up."""
+        most = max((trial.concurrency for trial in self.trials), default=0)
+        valid = any(trial.valid for trial in self.trials if trial.concurrency == most)
+        return None if valid or not most or self._failed[most] >= self._pace.attempts else most
+
     def _lacking(self, levels: Iterable[int]) -> list[Want]:
         done = {(trial.concurrency, trial.repeat) for trial in self.trials if trial.valid}
         wanted = ((level, repeat) for level in sorted(levels) for repeat in range(self._options.repeats))
         return [want for want in wanted if want not in done and self._failed[want[0]] < self._pace.attempts]
 
     async def _trial(self, want: Want, queue: list[Want]) -> Trial:
-        """One trial, judged and written down; a doubling that is invalid is tried again at once."""
+        """One trial, judged and written down."""
         found = await self._aim()
         assert self.prompts is not None
         plan = Plan(self._name, want[0], want[1], self._expected_s(want[0]))
