@@ -1,6 +1,14 @@
 """What went wrong, in plain words for a student; whatever is for an operator stands apart. Pure."""
 
-from engine.errors import AccessDenied, EndpointError, EngineError, GatewayError, IndexMissing, Overloaded
+from engine.errors import (
+    AccessDenied,
+    EndpointError,
+    EngineError,
+    GatewayError,
+    IndexMissing,
+    Overloaded,
+    RetrievalError,
+)
 from rag.answer.states import Failed, Language
 
 _WORDS: dict[str, tuple[str, str]] = {
@@ -31,6 +39,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     "index": (
         "Die Webseiten der Hochschule sind hier noch nicht eingelesen, deshalb kann ich nichts nachschlagen.",
         "The university's pages have not been read in here yet, so I cannot look anything up.",
+    ),
+    "unreadable": (
+        "Die eingelesenen Webseiten lassen sich nicht öffnen. Das muss der Betrieb in Ordnung bringen.",
+        "The pages that were read in cannot be opened. The operator has to put this right.",
     ),
     "blind": (
         "„{model}“ kann keine Bilder sehen.",
@@ -77,6 +89,8 @@ def of_error(error: EngineError, language: Language, so_far: str = "") -> Failed
         return Failed(told.words, True, told.hint, so_far=so_far, kind="broke")
     if isinstance(error, IndexMissing):
         return failed("index", language, str(error))
+    if isinstance(error, RetrievalError):
+        return failed("unreadable", language, str(error))
     if isinstance(error, AccessDenied):
         return failed("denied", language, str(error))
     if isinstance(error, EndpointError):

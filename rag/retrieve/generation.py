@@ -106,7 +106,9 @@ class Generation:
             probes = Probes.load(folder / "probes.npz")
             calibration = Calibration(**about["gate"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise IndexRejected(f"{folder} is no whole generation: {error}; roll back, or build again") from error
+            raise IndexRejected(
+                f"{folder} is no whole generation of this version ({error!r}); roll back, or build again"
+            ) from error
         return cls(
             name=name or folder.name,
             about=about,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import AccessDenied, EndpointRefused, EngineError, GatewayError, IndexMissing
+from engine.errors import AccessDenied, EndpointRefused, EngineError, GatewayError, IndexMissing, IndexRejected
 from rag.answer.states import Document, Done, Failed, Past, Refused, Retrieved, Searching, Step, Writing
 from rag.answer.turn import GENERAL_OFFICE, Turns
 from rag.retrieve.passage import Found, Gate
@@ -166,6 +166,12 @@ async def test_an_index_that_is_missing_names_the_command_that_builds_it() -> No
     shelf = Shelf(error=IndexMissing("there is no index; `python -m rag build` makes one"))
     failed = (await run(turns(Model(), shelf), "What is the fee?"))[-1]
     assert isinstance(failed, Failed) and "python -m rag build" in failed.hint and "not been read in" in failed.words
+
+
+async def test_an_index_that_cannot_be_opened_is_the_operators_to_mend() -> None:
+    shelf = Shelf(error=IndexRejected("g0002 is no whole generation of this version; roll back, or build again"))
+    failed = (await run(turns(Model(), shelf), "What is the fee?"))[-1]
+    assert isinstance(failed, Failed) and "build again" in failed.hint and "operator" in failed.words
 
 
 async def test_a_model_that_is_loading_is_not_asked() -> None:
