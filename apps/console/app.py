@@ -1,5 +1,6 @@
 """What Streamlit runs: logs in, then shows the screens that the key may see."""
 
+from collections.abc import Callable
 from importlib import import_module
 
 import streamlit as st
@@ -15,12 +16,14 @@ def main() -> None:
         login.leave(f"Logged out: {login.feed().denied}")
         known = None
     if known is None:
-        st.navigation([st.Page(login.ask_for_key, title="Log in", url_path="login")], position="hidden").run()
+        # At the address of every screen, so that a link or a reload leads there after the login.
+        places = [_page(screen, login.ask_for_key, default=screen is SCREENS[0]) for screen in SCREENS]
+        st.navigation(places, position="hidden").run()
         return
     shown = [screen for screen in SCREENS if known.admin or screen.for_users]
     pages: dict[str, list[st.Page]] = {}
     for screen in shown:
-        pages.setdefault(screen.section, []).append(_page(screen, default=screen is shown[0]))
+        pages.setdefault(screen.section, []).append(_page(screen, _draw(screen), default=screen is shown[0]))
     st.session_state["pages"] = {page.url_path or shown[0].path: page for each in pages.values() for page in each}
     chosen = st.navigation(pages)
     with st.sidebar:
@@ -32,12 +35,16 @@ def main() -> None:
     chosen.run()
 
 
-def _page(screen: Screen, default: bool) -> "st.Page":
+def _page(screen: Screen, draw: Callable[[], None], default: bool) -> "st.Page":
+    return st.Page(draw, title=screen.title, url_path=screen.path, default=default)
+
+
+def _draw(screen: Screen) -> Callable[[], None]:
     def draw() -> None:
         # Its module is loaded when it is first looked at.
         import_module(screen.module).draw(login.feed())
 
-    return st.Page(draw, title=screen.title, url_path=screen.path, default=default)
+    return draw
 
 
 main()

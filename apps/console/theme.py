@@ -66,6 +66,6 @@ CSS = f"""<style>
   border-bottom: 1px solid color-mix(in srgb, currentColor 14%, transparent) }}
 .e-table td.number, .e-table th.number {{ text-align: right }}
 .e-table td.long {{ min-width: 12rem; overflow-wrap: anywhere }}
-[data-testid="stBaseButton-segmented_controlActive"] {{ color: light-dark(#0b5c8f, #a5d3f2) !important }}
+button[data-variant="segmented_control"][aria-checked="true"] {{ color: light-dark(#0b5c8f, #a5d3f2) !important }}
 @media (max-width: 800px) {{ .stMainBlockContainer {{ padding: 4.25rem 1rem 4rem }} }}
 </style>"""

@@ -225,6 +225,16 @@ def test_a_time_limit_that_was_hit_is_the_reason(tab: Console) -> None:
 
 
 @pytest.mark.slow
+def test_a_link_to_a_screen_leads_there_after_the_login(served: Engine, browser: Browser) -> None:
+    # Streamlit asks for its server at the page's own address first: that it is not there is reported, and no fault.
+    with console(browser, served.address, outage=True) as tab:
+        tab.page.goto(f"{served.address}/console/traffic")
+        tab.page.get_by_label("Key").fill(served.key("admin"))
+        tab.page.get_by_role("button", name="Log in").click()
+        tab.heading("Traffic")
+        expect(tab.page.get_by_text("Page not found")).to_have_count(0)
+
+
 def test_a_page_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(tmp_path: Path, browser: Browser) -> None:
     with engine(tmp_path / "home", {"ENGINE_SCHEDULER": "local"}) as running:
         launch_console(running)
