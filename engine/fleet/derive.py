@@ -92,13 +92,21 @@ def derive(status: Status, seen: Observation, home_id: str, now: datetime) -> St
 
 def _ours(status: Status, jobs: Iterable[Job], home_id: str) -> dict[Mark, Job]:
     """Mark to job. Of several with one mark (a script submitted by hand) the one we know counts, then a living one."""
-    known = {replica.job_id for replica in status.replicas}
+    known = {replica.job_id: replica for replica in status.replicas}
     ours = {}
     for job in sorted(jobs, key=lambda job: (job.id in known, not job.ended)):
-        mark = Mark.read(job.comment)
+        mark = Mark.read(job.comment) or _mark_without_comment(job, known.get(job.id), status, home_id)
         if mark and mark.of(home_id, status.deployment):
             ours[mark] = job
     return ours
+
+
+def _mark_without_comment(job: Job, replica: Replica | None, status: Status, home_id: str) -> Mark | None:
+    """Accounting keeps no comments unless AccountingStoreFlags has job_comment: an ended job of a known id and name."""
+    if replica is None or job.comment or not job.ended:
+        return None
+    mark = Mark(home_id, status.deployment.name, replica.index, replica.attempt)
+    return mark if job.name == f"{mark.name}-{mark.index}" else None
 
 
 def _adopt(status: Status, ours: dict[Mark, Job], now: datetime) -> Status:

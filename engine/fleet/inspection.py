@@ -173,7 +173,8 @@ class Inspection:
             return GpuHours(f"Slurm gives no answer: {error}", [])
         if runs is None:
             return GpuHours("this Slurm keeps no accounts (sacct answers nothing): slurmdbd is needed", [])
-        return GpuHours("", accounting.hours(runs, first, last, self._now(), store.home_id(self._home)))
+        names = {*store.names(self._home), *store.former_names(self._home)}
+        return GpuHours("", accounting.hours(runs, first, last, self._now(), store.home_id(self._home), names))
 
     def _state(self, name: str, poller: JobPoller) -> SchedulerState:
         last = poller.last

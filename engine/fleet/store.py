@@ -89,6 +89,11 @@ def names(home: Path) -> list[str]:
     return sorted(file.parent.name for file in (home / "deployments").glob("*/deployment.json"))
 
 
+def former_names(home: Path) -> set[str]:
+    """Of the deployments that were stopped, as far as their history is kept."""
+    return {place.name.partition("-")[2] for place in (home / "history").glob("*-*")}
+
+
 def load_all(home: Path) -> dict[str, Status]:
     """Every deployment under `home` that can be read; of the others the log says why."""
     statuses = {}

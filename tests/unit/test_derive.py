@@ -219,6 +219,14 @@ def test_another_job_with_a_recycled_id_is_not_taken_for_ours() -> None:
         assert after.replicas[0].stage == "failed" and "vanished" in after.replicas[0].reason
 
 
+def test_an_ended_job_that_accounting_tells_without_its_comment_is_known_by_id_and_name() -> None:
+    ended = job("NODE_FAIL", comment="")
+    after = look(status(ready()), seen(ended))
+    assert "vanished" not in str(after) and "NODE_FAIL" in str(after)
+    for other in (replace(ended, name="sim-1"), replace(ended, id="7"), replace(ended, name="other")):
+        assert "vanished" in look(status(ready()), seen(other)).replicas[0].reason
+
+
 def test_comments_that_only_look_like_ours_do_no_harm() -> None:
     odd = [
         job(id=str(n), comment=text)

@@ -12,6 +12,9 @@ DAY = datetime(2026, 11, 27, tzinfo=UTC)
 NOW = datetime(2026, 11, 28, 6, tzinfo=UTC)
 
 
+NAMES = ("llama-0", "small-2-11", "llama", "small-2", "theirs-0")
+
+
 def line(comment: str, tres: str, start: datetime | None, end: datetime | None, name: str = "llama-0") -> str:
     times = [str(int(at.timestamp())) if at else "Unknown" for at in (start, end)]
     return SEPARATOR.join(["1", name, "COMPLETED", tres, comment, *times])
@@ -31,6 +34,15 @@ def test_gpu_hours_are_split_over_midnight_and_told_by_deployment() -> None:
         Hours("2026-11-28", "llama", 12.0, 24.0, {"a100": 12.0}),
         Hours("2026-11-28", "small", 2.0, 2.0, {"gpu": 2.0}),
     ]
+
+
+def test_without_comments_a_job_is_told_by_its_name() -> None:
+    """slurmdbd 22.05 without AccountingStoreFlags=job_comment leaves the column empty."""
+    runs = parse(
+        "\n".join(line("", "cpu=1,gres/gpu:a100=2,gres/gpu=2", DAY, DAY.replace(hour=1), name) for name in NAMES)
+    )
+    found = hours(runs, DAY.date(), DAY.date(), NOW, "home", {"llama", "small-2"})
+    assert {row.deployment: row.gpu_hours for row in found} == {"": 6.0, "llama": 2.0, "small-2": 2.0}
 
 
 def test_days_outside_of_the_window_are_cut_off() -> None:

@@ -1,6 +1,6 @@
 """GPU and CPU hours of our jobs, from what sacct prints (pure)."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -43,17 +43,30 @@ def parse(text: str) -> list[Run]:
     return [run for row in rows if len(row) == COLUMNS and (run := _run(*row))]
 
 
-def hours(runs: Iterable[Run], first: date, last: date, now: datetime, home_id: str) -> list[Hours]:
-    """Rows by day and deployment, both days included; a job over midnight counts on both days."""
+def hours(
+    runs: Iterable[Run], first: date, last: date, now: datetime, home_id: str, names: Container[str] = ()
+) -> list[Hours]:
+    """Rows by day and deployment, both days included; a job over midnight counts on both days.
+
+    `names` are those of the home's deployments: a cluster that keeps no comments (AccountingStoreFlags without
+    job_comment) tells a job's name only.
+    """
     sums: dict[tuple[str, str], list[tuple[float, Run]]] = {}
     for run in runs:
-        mark = Mark.read(run.comment)
-        name = mark.name if mark and mark.home_id == home_id else ""
+        name = _deployment(run, home_id, names)
         day = max(first, run.started_at.date())
         while day <= last and (held_h := _overlap_h(run, day, now)) is not None:
             sums.setdefault((day.isoformat(), name), []).append((held_h, run))
             day += timedelta(days=1)
     return [_hours(day, name, held) for (day, name), held in sorted(sums.items())]
+
+
+def _deployment(run: Run, home_id: str, names: Container[str]) -> str:
+    if run.comment:
+        mark = Mark.read(run.comment)
+        return mark.name if mark and mark.home_id == home_id else ""
+    name, _, index = run.name.rpartition("-")
+    return name if index.isdecimal() and name in names else ""
 
 
 def _hours(day: str, name: str, held: list[tuple[float, Run]]) -> Hours:
