@@ -204,6 +204,13 @@ def stepped(row: dict[str, object]) -> list[str]:
     return [step.state for step in launch.steps(row)]
 
 
+def test_a_replica_that_waits_while_others_serve_tells_why() -> None:
+    waits = data.replica(1, in_rotation=False, stage="queued", started_at=None, reason="waits for GPUs")
+    leaves = data.replica(2, in_rotation=False, stage="draining", reason="asked to leave")
+    row = {"replicas": [data.replica(0), waits, leaves]}
+    assert launch.still_to_come(row) == ["Replica 1: waits for GPUs"]
+
+
 def test_the_steps_of_a_launch() -> None:
     waiting = data.replica(stage="queued", in_rotation=False, started_at=None, startup=None, reason="waits for GPUs")
     queued = data.row(ready=0, stage="queued", reason="waits for GPUs", replicas=[waiting])

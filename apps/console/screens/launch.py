@@ -188,5 +188,6 @@ def _steps(row: dict[str, Any]) -> None:
         st.info("It is there, without a replica. Open it and scale it up, then it serves.")
     elif row["ready"] >= row["wanted"]:
         st.success(f"{row['name']} answers at {row['url']}")
-    elif row["reason"]:
-        st.info(row["reason"])
+    else:
+        for line in view.still_to_come(row) or filter(None, [row["reason"]]):
+            st.info(line)

@@ -128,6 +128,12 @@ def _notes(row: Mapping[str, Any], replica: Mapping[str, Any]) -> tuple[str, str
     return f"job {replica['job_id']}" if replica["job_id"] else reason, waits, loads, ready
 
 
+def still_to_come(row: Mapping[str, Any]) -> list[str]:
+    """What each replica waits for that does not serve yet, in words."""
+    others = (r for r in row["replicas"] if not r["in_rotation"] and r["stage"] != "draining")
+    return [f"Replica {r['index']}: {r['reason']}" for r in others if r["reason"]]
+
+
 def over(row: Mapping[str, Any]) -> bool:
     """Whether nothing more will come of it by itself."""
     return bool(row["gave_up"]) or row["ready"] >= row["wanted"]
