@@ -33,6 +33,10 @@ _CHANGED = re.compile(
 )
 
 
+# Day, month and year, None where none is told.
+Day = tuple[int, int, int | None]
+
+
 @dataclass(frozen=True)
 class Written:
     """A date as it stands in a text, in `words` from character `begin` on; `year` is None where none is told."""
@@ -55,9 +59,9 @@ def written(text: str) -> Iterator[Written]:
             yield found
 
 
-def days(text: str) -> set[tuple[int, int, int | None]]:
-    """Day, month and year, if told, of each date, and of the days that take their month from one beside them."""
-    found = set()
+def days(text: str) -> set[Day]:
+    """Of each date, and of the days that take their month from one beside them."""
+    found: set[Day] = set()
     for one in written(text):
         end = one.begin + len(one.words)
         beside = (_BEFORE.search(text, max(0, one.begin - 24), one.begin), _AFTER.match(text, end))

@@ -12,7 +12,6 @@ from engine.client import EngineClient
 from engine.errors import AccessDenied, EngineError
 
 TIMEOUT_S = 30.0
-MAKES_A_KEY = "`engine keys create --name YOU --role admin` makes a key."
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,10 @@ def ask_for_key() -> None:
         with st.form("login", border=False):
             key = st.text_input("Key", type="password", placeholder="sk-engine-…", autocomplete="current-password")
             sent = st.form_submit_button("Log in", type="primary")
-        st.caption(f"{MAKES_A_KEY} It is kept until this tab is closed or loaded anew.")
+        st.caption(
+            "`engine keys create --name YOU --role admin` makes a key. "
+            "It is kept until this tab is closed or loaded anew."
+        )
         if sent:
             _try(key.strip())
 

@@ -173,7 +173,7 @@ class Inspection:
             return GpuHours(f"Slurm gives no answer: {error}", [])
         if runs is None:
             return GpuHours("this Slurm keeps no accounts (sacct answers nothing): slurmdbd is needed", [])
-        names = {*store.names(self._home), *store.former_names(self._home)}
+        names = {*store.names(self._home), *store.former(self._home)}
         return GpuHours("", accounting.hours(runs, first, last, self._now(), store.home_id(self._home), names))
 
     def _state(self, name: str, poller: JobPoller) -> SchedulerState:
@@ -190,7 +190,7 @@ class Inspection:
         place = folder(self._home, name)
         if place.scripts.is_dir():
             return place
-        former = sorted(one for one in (self._home / "history").glob("*-*") if one.name.partition("-")[2] == name)
-        if not former:
+        former = store.former(self._home)
+        if name not in former:
             raise UnknownName("deployment", name, store.names(self._home))
-        return Folder(former[-1])
+        return Folder(former[name])

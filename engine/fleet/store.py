@@ -89,9 +89,9 @@ def names(home: Path) -> list[str]:
     return sorted(file.parent.name for file in (home / "deployments").glob("*/deployment.json"))
 
 
-def former_names(home: Path) -> set[str]:
-    """Of the deployments that were stopped, as far as their history is kept."""
-    return {place.name.partition("-")[2] for place in (home / "history").glob("*-*")}
+def former(home: Path) -> dict[str, Path]:
+    """The folders of the deployments that were stopped, by name, the last one of each; as far as history is kept."""
+    return {place.name.partition("-")[2]: place for place in sorted((home / "history").glob("*-*"))}
 
 
 def load_all(home: Path) -> dict[str, Status]:
@@ -185,10 +185,10 @@ def read_events(home: Path, name: str, limit: int) -> list[Event]:
     """
     path = folder(home, name).events
     if not path.exists():
-        former = sorted(place for place in (home / "history").glob("*-*") if place.name.partition("-")[2] == name)
-        if not former:
+        stopped = former(home)
+        if name not in stopped:
             raise UnknownName("deployment", name, [place.name for place in (home / "deployments").glob("*")])
-        path = former[-1] / "events.jsonl"
+        path = stopped[name] / "events.jsonl"
     return [event for event in map(_decode_event, tail(path, EVENTS_READ_BYTES, limit)) if event]
 
 

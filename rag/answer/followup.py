@@ -65,7 +65,7 @@ def stands_alone(question: str, past: Sequence[Past]) -> bool:
         return True
     if leans(question):
         return False
-    return len({stem(word) for word, _, _ in words(question) if is_term(word)}) > FEW_TERMS
+    return len(set(terms(question))) > FEW_TERMS
 
 
 def leans(question: str) -> bool:
@@ -75,15 +75,15 @@ def leans(question: str) -> bool:
 
 def touches(question: str, passages: Sequence[Passage]) -> bool:
     """Does any of them hold one of the question's own words?"""
-    own = {stem(word) for word, _, _ in words(question) if is_term(word)}
-    return any(covered(own, set(terms(f"{one.title} {' '.join(one.heading_path)} {one.text}"))) for one in passages)
+    own = set(terms(question))
+    return any(covered(own, set(terms(one.whole))) for one in passages)
 
 
 def completed(question: str, past: Sequence[Past]) -> str:
     """The question with what it leaves out, taken from the last one; as it is where that adds nothing."""
     if not past:
         return question
-    own = {stem(word) for word, _, _ in words(question) if is_term(word)}
+    own = set(terms(question))
     left = [rest for word, _, _ in words(past[-1].question) if is_term(word) for rest in _left(word, question)]
     kept = [word for word in left if not any(same(stem(word), one) for one in own)]
     added = list(dict.fromkeys(kept))[:MOST_TERMS]

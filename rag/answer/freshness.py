@@ -35,12 +35,10 @@ def flags(citations: Sequence[Citation], today: date) -> tuple[Flag, ...]:
 
 def _flag(citation: Citation, today: date) -> Flag | None:
     passage, number = citation.passage, citation.number
-    told = [(one.date, one.words, one.begin) for one in written(passage.text) if one.date]
-    ends = [(day, words) for day, words, at in told if _is_an_end(passage.text, at)]
+    ends = [(one.date, one.words) for one in written(passage.text) if one.date and _is_an_end(passage.text, one.begin)]
     if ends and max(ends)[0] < today:
         return Flag("deadline", number, max(ends)[1], max(ends)[0])
-    where = " ".join((passage.title, *passage.heading_path, passage.text))
-    named = list(semesters(where))
+    named = list(semesters(passage.whole))
     if named and max(named)[0] < today:
         return Flag("semester", number, max(named)[1], max(named)[0])
     if passage.date and today - passage.date > OLD:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from rag.answer.sentences import sentences
 from rag.answer.states import Citation, Language
 from rag.answer.terms import covered, is_term, numbers, same, stem, terms, words
-from rag.dates import days
+from rag.dates import Day, days
 from rag.retrieve.passage import Passage
 
 CITED = re.compile(r"\s*[\[【]\s*(\d{1,3}(?:\s*[,;&]\s*\d{1,3})*)\s*[\]】]")
 _UNFINISHED = re.compile(r"\s*[\[【][\d\s,;&]*$")
-Days = set[tuple[int, int, int | None]]
 ENOUGH = 0.5
 ENOUGH_TO_ADD = 0.6
 FEWEST_TERMS = 3
@@ -75,11 +74,11 @@ def check(text: str, passages: Sequence[Passage], language: Language) -> Checked
 
 class _Source:
     def __init__(self, passage: Passage, language: Language) -> None:
-        whole = " ".join((passage.title, *passage.heading_path, passage.text))
+        whole = passage.whole
         self.terms, self.numbers, self.days = set(terms(whole)), numbers(whole), days(whole)
         self.same_language = passage.language in ("", language)
 
-    def bears_out(self, wanted: set[str], figures: set[str], named: Days) -> float:
+    def bears_out(self, wanted: set[str], figures: set[str], named: set[Day]) -> float:
         """The share of a sentence's terms that stand here; 0 where one of its numbers or dates does not."""
         if any(figure not in self.numbers and not _within(figure, self.numbers) for figure in figures):
             return 0.0
@@ -89,7 +88,7 @@ class _Source:
             return ENOUGH_TO_ADD if any(_tells(figure) for figure in figures) else ENOUGH if figures else 0.0
         return len(covered(wanted, self.terms)) / max(1, len(wanted))
 
-    def _dates(self, named: tuple[int, int, int | None]) -> bool:
+    def _dates(self, named: Day) -> bool:
         """15 January may stand as such or, after 15 and January were both met elsewhere, may be made up."""
         day, month, year = named
         if f"{day}.{month}" in self.numbers or f"{day:02}.{month:02}" in self.numbers:

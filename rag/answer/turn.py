@@ -84,9 +84,9 @@ class Turns:
         searched, by = await self._standing_alone(question, language, model)
         yield Searching(searched if by else None, by)
         found = await self._search(searched, language)
-        if by == "terms" and await self._strays(question.text, found, language):
+        if by == "terms" and (alone := await self._strayed(question.text, found, language)):
             yield Searching(None)
-            searched, found = question.text, await self._search(question.text, language)
+            searched, found = question.text, alone
         if not found.gate.answers and not own:
             yield await self._refusal(searched, found, language)
             return
@@ -138,11 +138,12 @@ class Turns:
         async with self._searching:
             return await asyncio.to_thread(self._retriever.search, searched, language=language, limit=PASSAGES)
 
-    async def _strays(self, question: str, found: Found, language: Language) -> bool:
-        """Was a question about something else taken for a follow-up? `The weather?` needs nothing of the one before."""
+    async def _strayed(self, question: str, found: Found, language: Language) -> Found | None:
+        """What a question finds by itself that was taken for a follow-up and is about something else: `The weather?`"""
         if followup.leans(question) or followup.touches(question, found.passages):
-            return False
-        return not (await self._search(question, language)).gate.answers
+            return None
+        alone = await self._search(question, language)
+        return None if alone.gate.answers else alone
 
     async def _refusal(self, searched: str, found: Found, language: Language) -> Refused:
         async with self._searching:

@@ -33,6 +33,11 @@ class Passage:
     twins: Mapping[str, str] = field(default_factory=dict)
     twin_dates: Mapping[str, Date] = field(default_factory=dict)
 
+    @property
+    def whole(self) -> str:
+        """All that it says: title, headings and text."""
+        return " ".join((self.title, *self.heading_path, self.text))
+
 
 @dataclass(frozen=True)
 class Gate:
